@@ -1,0 +1,36 @@
+# What every target of ours has in common.
+function(varve_settings target)
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-missing-field-initializers
+    # GCC 12 sees ghosts in inlined standard library code and in coroutine frames.
+    -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread)
+  # A lease's arithmetic and a forecast are the same on every machine (DESIGN: reproducible).
+  target_compile_options(${target} PRIVATE -ffp-contract=off)
+  if(VARVE_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(VARVE_SANITIZE)
+    target_compile_options(${target} PUBLIC -fsanitize=${VARVE_SANITIZE} -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=${VARVE_SANITIZE})
+  endif()
+endfunction()
+
+# varve_library(NAME sources...): a static library varve_NAME.
+function(varve_library name)
+  add_library(varve_${name} STATIC ${ARGN})
+  varve_settings(varve_${name})
+endfunction()
+
+# varve_test(NAME LIBS libs... SOURCES sources...): a Boost.Test program test_NAME, one CTest test.
+function(varve_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(test_${name} ${arg_SOURCES})
+  varve_settings(test_${name})
+  target_compile_definitions(test_${name} PRIVATE BOOST_TEST_DYN_LINK)
+  target_link_libraries(test_${name} PRIVATE ${arg_LIBS} Boost::unit_test_framework)
+  add_test(NAME ${name} COMMAND test_${name} --color_output=no)
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "unit;${arg_LABELS}")
+endfunction()
