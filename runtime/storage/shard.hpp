@@ -57,6 +57,11 @@ public:
   /// Any alignment. errc::checksum_mismatch when a block is not what was written (also after a second look under a claim).
   virtual task<errc> read(uint64_t offset, std::span<std::byte> into) = 0;
 
+  /// Reads or writes at once, without a task, where nothing has to be waited for (a volatile shard, no claim or pin in
+  /// the way): true, and `status` says how it went, as `read` and `write` would. False: nothing was done, use the task.
+  virtual bool try_read(uint64_t, std::span<std::byte>, errc&) noexcept { return false; }
+  virtual bool try_write(uint64_t, std::span<const std::byte>, errc&) noexcept { return false; }
+
   /// Block-aligned bytes of a volatile shard where they lie, verified, without a copy; empty where that cannot be (not
   /// aligned, not contiguous, another kind of shard, or a claim is on it). Until `unpin` is called as often, writes
   /// to the shard wait and it is not destroyed.
