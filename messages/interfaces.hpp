@@ -1,0 +1,163 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <caf/replies_to.hpp>
+#include <caf/timespan.hpp>
+#include <caf/typed_actor.hpp>
+
+#include "messages/atoms.hpp"
+#include "messages/catalog.hpp"
+#include "messages/lease.hpp"
+#include "messages/migration.hpp"
+#include "messages/node.hpp"
+#include "messages/tier.hpp"
+#include "messages/volume.hpp"
+
+/// Who may be told what. What an actor says only to itself stands in its own header, which extends these.
+/// Requests not answered as said are refused with the errc named; all may be refused with errc::unavailable (starting, stopping).
+///
+///   VM ── data plane ──need──▶ vm_agent ──acquire──▶ lease_manager ──locate/create──▶ volume ──commit──▶ catalog
+///                                 ▲                      │  ▲ fence                     │ create
+///                                 └──────revoke──────────┘  └────────▶ tier ◀───────────┘
+namespace varve {
+
+// -- management ----------------------------------------------------------------------------------------------------
+
+/// The one writer of the catalog store.
+using catalog_actor = caf::typed_actor<
+  // Commits a batch durably; its revision. errc::conflict when a comparison fails, errc::device_failed.
+  caf::replies_to<atom::commit, catalog_batch>::with<uint64_t>,
+  // Entries by prefix, after a key (exclusive), at most a number.
+  caf::replies_to<atom::list, std::string, std::string, uint64_t>::with<catalog_page>,
+  // The incarnation of this manager: one higher than any before, durable before it is told. The same for the life of the catalog actor's node process.
+  caf::replies_to<atom::get>::with<uint64_t>>;
+
+/// The shard map of one volume.
+using volume_actor = caf::typed_actor<
+  caf::replies_to<atom::get>::with<volume_info>,
+  // The homes of a range of shards (first, count).
+  caf::replies_to<atom::locate, shard_index, uint64_t>::with<shard_map_part>,
+  // Makes a shard exist: places it, creates it on its tier, commits its record. One that exists: its home. errc::tier_full.
+  caf::replies_to<atom::create, shard_index>::with<shard_home>,
+  // Journals a migration's step in one batch with, at `committed`, the shard's new home. errc::conflict when the shard's
+  // home is not `from` any more.
+  caf::replies_to<atom::commit, migration_record>::with<migration_record>,
+  // Grows (or, when nothing is lost, shrinks) the volume. errc::invalid_argument.
+  caf::replies_to<atom::resize, uint64_t>::with<volume_record>,
+  // Records an attachment (a new holder) or, with holder_id 0, its end. errc::volume_attached.
+  caf::replies_to<atom::attach, holder_id>::with<volume_record>,
+  // Removes all shards, then the record. errc::volume_attached. Ends the actor.
+  caf::replies_to<atom::remove>::with<volume_record>>;
+
+/// Which volumes there are; starts a volume actor for each.
+using volume_directory_actor = caf::typed_actor<
+  // errc::already_exists, errc::invalid_argument.
+  caf::replies_to<atom::create, volume_spec>::with<volume_record>,
+  // By name or id (errc::not_found).
+  caf::replies_to<atom::get, std::string>::with<volume_record>,
+  caf::replies_to<atom::open, volume_id>::with<volume_actor>,
+  caf::replies_to<atom::list>::with<std::vector<volume_record>>>;
+
+/// Told what a holder must stop using; answers when no I/O uses it any more.
+using lease_holder_actor = caf::typed_actor<
+  // The leases of a range of shards end: drop the routes, drain, answer.
+  caf::replies_to<atom::revoke, shard_id, uint64_t>::with<void>,
+  // A shard has a new home, under the same lease and epoch.
+  caf::reacts_to<atom::refresh, shard_home>>;
+
+/// Grants the leases of all volumes: any number of readers, or one writer, for each shard, and one migration beside.
+using lease_manager_actor = caf::typed_actor<
+  // Grants what can be granted of the range: one grant per existing shard, one per run of absent ones (read only; a write
+  // lease makes the shard exist first). errc::lease_held when nothing can be granted within the options' time.
+  caf::replies_to<atom::acquire, lease_request, lease_holder_actor>::with<std::vector<lease_grant>>,
+  // Renews all leases of a holder. errc::not_found when it has none.
+  caf::replies_to<atom::renew, holder_id>::with<lease_renewal>,
+  // Gives back a range early (count 0: everything of the volume and holder).
+  caf::replies_to<atom::release, holder_id, shard_id, uint64_t>::with<void>,
+  // Takes a shard's leases away from whoever holds them, fencing them.
+  caf::replies_to<atom::evict, shard_id>::with<void>,
+  // A home has changed: tells the holders.
+  caf::reacts_to<atom::refresh, shard_home>,
+  caf::replies_to<atom::list, volume_id>::with<std::vector<lease_info>>>;
+
+/// Moves shards between tiers.
+using migration_supervisor_actor = caf::typed_actor<
+  // One migration per existing shard of the range that is not on the tier yet. errc::volatile_tier, errc::tier_full, errc::not_found, errc::already_exists.
+  caf::replies_to<atom::start, migration_spec>::with<std::vector<migration_id>>,
+  // errc::not_found; errc::conflict when it is switching or over.
+  caf::replies_to<atom::cancel, migration_id>::with<migration_progress>,
+  caf::replies_to<atom::pause, migration_id>::with<migration_progress>,
+  caf::replies_to<atom::resume, migration_id>::with<migration_progress>,
+  // The running ones and the latest that ended (bounded).
+  caf::replies_to<atom::list>::with<std::vector<migration_progress>>>;
+
+/// Chooses the tier of a new shard.
+using placement_actor = caf::typed_actor<
+  // errc::tier_full when none has room, errc::not_found for a named tier that is not there, errc::volatile_tier.
+  caf::replies_to<atom::place, volume_record, shard_index>::with<std::string>>;
+
+// -- storage -------------------------------------------------------------------------------------------------------
+
+/// Owns one tier's capacity and its shards.
+using tier_actor = caf::typed_actor<
+  caf::replies_to<atom::get>::with<tier_info>,
+  // Makes a shard durably (of holes). errc::tier_full, errc::already_exists. (home, shard size in bytes)
+  caf::replies_to<atom::create, shard_home, uint64_t>::with<shard_home>,
+  // Storage's part of a lease: activates the shard, raises its fence if the grant's is higher (durable, after draining), records
+  // the grant, and answers with the term it accepts (maybe shorter). errc::stale_epoch for a lower epoch, errc::not_found, errc::shard_moved.
+  caf::replies_to<atom::fence, lease_grant>::with<lease_grant>,
+  // Renewals of a holder's leases on this tier: (holder, term).
+  caf::reacts_to<atom::renew, holder_id, caf::timespan>,
+  // Leases end (holder, shard; count 0 = all of the holder's): forget them, so that idle shards may passivate.
+  caf::reacts_to<atom::release, holder_id, shard_id, uint64_t>,
+  // The outstanding grants, for a new manager: (incarnation).
+  caf::replies_to<atom::inventory, uint64_t>::with<std::vector<lease_grant>>,
+  // Promises room for a move's sink (shard, bytes), or gives it back (0). errc::tier_full.
+  caf::replies_to<atom::reserve, shard_id, uint64_t>::with<void>,
+  caf::replies_to<atom::remove, shard_id, generation>::with<void>,
+  // After a migration: the shard lives here from now on / no more.
+  caf::reacts_to<atom::publish, shard_home, bool>,
+  // Reads all and compares: number of bad blocks.
+  caf::replies_to<atom::verify, shard_id, generation>::with<uint64_t>,
+  // The active shards: allocated bytes and counters (for listings); others have home only.
+  caf::replies_to<atom::list, volume_id>::with<std::vector<shard_info>>>;
+
+// -- host ----------------------------------------------------------------------------------------------------------
+
+/// One per attached volume: holds its leases and routes.
+using vm_agent_actor = lease_holder_actor::extend<
+  caf::replies_to<atom::get>::with<attachment>,
+  caf::replies_to<atom::resize, uint64_t>::with<void>,
+  // Closes the port (force: parked requests fail), gives back all leases, then ends.
+  caf::replies_to<atom::detach, bool>::with<void>>;
+
+/// Attaches volumes to VMs of this host.
+using host_supervisor_actor = caf::typed_actor<
+  // By id; attached already: its attachment. Answered once the socket listens.
+  caf::replies_to<atom::attach, volume_id>::with<attachment>,
+  // (volume, force). errc::volume_detached.
+  caf::replies_to<atom::detach, volume_id, bool>::with<void>,
+  caf::replies_to<atom::resize, volume_id, uint64_t>::with<void>,
+  caf::replies_to<atom::list>::with<std::vector<attachment>>>;
+
+// -- node ----------------------------------------------------------------------------------------------------------
+
+/// Gathers what people and Prometheus ask.
+using monitor_actor = caf::typed_actor<
+  caf::replies_to<atom::get>::with<node_status>,
+  // The latest events, at most a number.
+  caf::replies_to<atom::list, uint64_t>::with<std::vector<event>>,
+  caf::reacts_to<atom::publish, event>>;
+
+/// The root of a node's hierarchy.
+using node_root_actor = caf::typed_actor<
+  // The whole tree, dead ones included.
+  caf::replies_to<atom::list>::with<std::vector<actor_info>>,
+  // Kills the actor of that path (for tests and the console); its supervisor restarts it. errc::not_found.
+  caf::replies_to<atom::kill, std::string>::with<void>,
+  // Stops everything in order: hosts (drain, flush), management, storage. Ends the actor.
+  caf::replies_to<atom::stop>::with<void>>;
+
+} // namespace varve

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <caf/timespan.hpp>
+
+#include "messages/types.hpp"
+
+namespace varve {
+
+/// DESIGN section 7; each step is journalled in the catalog before it is acted on. The numbers are on disk.
+enum class migration_state : uint8_t {
+  planned = 0,
+  copying = 1,
+  catching_up = 2,
+  switching = 3,
+  committed = 4,
+  aborted = 5,
+};
+
+inline const char* to_string(migration_state x) noexcept {
+  constexpr const char* names[] = {"planned", "copying", "catching_up", "switching", "committed", "aborted"};
+  return static_cast<size_t>(x) < 6 ? names[static_cast<size_t>(x)] : "unknown";
+}
+
+/// Asks to move the shards of a byte range to a tier.
+struct migration_spec {
+  volume_id volume;
+  shard_index first;
+  uint64_t count = 1;
+  std::string to_tier;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, migration_spec& x) {
+  return f(caf::meta::type_name("varve::migration_spec"), x.volume, x.first, x.count, x.to_tier);
+}
+
+/// One migration as the catalog journals it.
+struct migration_record {
+  migration_id id;
+  shard_id shard;
+  std::string from_tier, to_tier;
+  generation from, to;
+  migration_state state = migration_state::planned;
+  /// Why it was aborted, as an errc's name and context; empty otherwise.
+  std::string reason;
+  /// Seconds since 1970, UTC: for people only.
+  uint64_t started_at = 0, ended_at = 0;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, migration_record& x) {
+  return f(caf::meta::type_name("varve::migration_record"), x.id, x.shard, x.from_tier, x.to_tier, x.from, x.to, x.state,
+    x.reason, x.started_at, x.ended_at);
+}
+
+/// The one progress record: the same numbers in CLI, RPC and metrics. Percent is monotonic and ends at 100.
+struct migration_progress {
+  migration_record record;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+  double percent = 0;
+  double bytes_per_second = 0;
+  /// Zero: unknown.
+  caf::timespan remaining{0};
+  bool paused = false;
+  /// "budget", "foreground" or empty.
+  std::string throttled_by;
+  std::string last_error;
+  uint64_t blocks_verified = 0;
+  uint64_t verify_failures = 0;
+  caf::timespan gate_closed{0};
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, migration_progress& x) {
+  return f(caf::meta::type_name("varve::migration_progress"), x.record, x.bytes_done, x.bytes_total, x.percent,
+    x.bytes_per_second, x.remaining, x.paused, x.throttled_by, x.last_error, x.blocks_verified, x.verify_failures, x.gate_closed);
+}
+
+} // namespace varve

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <caf/actor_cast.hpp>
+#include <caf/actor_control_block.hpp>
+
+namespace varve {
+
+/// The paths under which a node's actors are found.
+namespace path {
+inline const std::string catalog = "management/catalog";
+inline const std::string volumes = "management/volumes";
+inline const std::string leases = "management/leases";
+inline const std::string placement = "management/placement";
+inline const std::string migrations = "management/migrations";
+inline const std::string monitor = "management/monitor";
+inline const std::string host = "host";
+inline std::string volume(uint64_t id) { return "management/volumes/" + std::to_string(id); }
+inline std::string tier(const std::string& name) { return "storage/" + name; }
+inline std::string vm_agent(uint64_t volume) { return "host/" + std::to_string(volume); }
+} // namespace path
+
+/// Where the actors of a node are found by path. A restarted actor stands under its old path, so whoever keeps a path
+/// instead of a handle finds the living one. One per actor system, handed to every actor; any thread (the lock is
+/// held for a map look-up; nothing of the data path comes here).
+class directory {
+public:
+  /// Replaces what stands there.
+  template <class Handle>
+  void put(const std::string& path, const Handle& actor) {
+    std::lock_guard guard{mutex_};
+    actors_[path] = caf::actor_cast<caf::strong_actor_ptr>(actor);
+  }
+
+  /// Takes the entry away if it is still this actor's.
+  void remove(const std::string& path, const caf::actor_addr& actor) {
+    caf::strong_actor_ptr last; // released after the lock: it may end the actor
+    std::lock_guard guard{mutex_};
+    auto at = actors_.find(path);
+    if (at == actors_.end() || !(caf::actor_cast<caf::actor_addr>(at->second) == actor))
+      return;
+    last = std::move(at->second);
+    actors_.erase(at);
+  }
+
+  /// An invalid handle (tests false) where there is none now: answer errc::unavailable, or try again later.
+  template <class Handle>
+  Handle get(const std::string& path) const {
+    std::lock_guard guard{mutex_};
+    auto at = actors_.find(path);
+    return at == actors_.end() ? Handle{caf::unsafe_actor_handle_init} : caf::actor_cast<Handle>(at->second);
+  }
+
+  /// The paths that begin with `prefix`, in order.
+  std::vector<std::string> list(const std::string& prefix) const {
+    std::lock_guard guard{mutex_};
+    std::vector<std::string> result;
+    for (auto at = actors_.lower_bound(prefix); at != actors_.end() && at->first.starts_with(prefix); ++at)
+      result.push_back(at->first);
+    return result;
+  }
+
+  void clear() {
+    std::map<std::string, caf::strong_actor_ptr> last;
+    std::lock_guard guard{mutex_};
+    last.swap(actors_);
+  }
+
+private:
+  mutable std::mutex mutex_;
+  std::map<std::string, caf::strong_actor_ptr> actors_;
+};
+
+} // namespace varve
