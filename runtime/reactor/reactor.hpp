@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <coroutine>
 #include <functional>
 #include <mutex>
@@ -50,7 +51,7 @@ public:
   /// Steps until `stop`.
   void run();
 
-  /// Any thread. What was posted before is still run; operations in flight are not waited for.
+  /// Any thread, once and for all. What was posted before is still run; operations in flight are not waited for.
   void stop();
 
   varve::ring& ring() noexcept { return ring_; }
@@ -60,9 +61,14 @@ public:
 private:
   varve::ring& ring_;
   buffer_pool buffers_;
+  bool run_posted();
+
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_; // guarded by mutex_
-  bool stopping_ = false;                     // guarded by mutex_
+  std::vector<std::function<void()>>
+    taken_;                              // the reactor's thread: swapped with posted_, so that both keep their memory
+  std::atomic<bool> any_posted_ = false; // so that a round without mail takes no lock
+  std::atomic<bool> stopping_ = false;
 };
 
 } // namespace varve

@@ -30,7 +30,8 @@ enum class ring_op : uint8_t {
   rename,
   /// Accepts one connection from the listening socket `fd` -> file descriptor (non-blocking, close-on-exec).
   accept,
-  /// recvmsg / sendmsg of `vectors`; may be short; a receive of 0 bytes is the end of the stream. Sends never raise SIGPIPE.
+  /// recvmsg / sendmsg of `vectors`; may be short; a receive of 0 bytes is the end of the stream. Sends never raise
+  /// SIGPIPE.
   receive,
   send,
   /// Completes with -ETIME when `deadline` has come, or -ECANCELED.
@@ -87,6 +88,19 @@ public:
 
   /// "io_uring", "threads" or "simulated".
   virtual const char* name() const noexcept = 0;
+
+  /// Operations that ended so far. The reactor's thread.
+  uint64_t completed() const noexcept { return completed_; }
+
+protected:
+  void finish(ring_operation& x, int32_t result) {
+    ++completed_;
+    x.result = result;
+    x.complete(x); // may end the life of `x`
+  }
+
+private:
+  uint64_t completed_ = 0;
 };
 
 } // namespace varve

@@ -2,6 +2,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -119,6 +120,8 @@ struct detached {
 };
 
 /// Runs a task now, on this thread, until it first waits; it then goes on by itself.
-inline detached start(task<void> x) { co_await std::move(x); }
+inline detached start(task<void> x) {
+  co_await std::move(x);
+}
 
 } // namespace varve
