@@ -52,7 +52,7 @@ public:
   Handle get(const std::string& path) const {
     std::lock_guard guard{mutex_};
     auto at = actors_.find(path);
-    return at == actors_.end() ? Handle{caf::unsafe_actor_handle_init} : caf::actor_cast<Handle>(at->second);
+    return at == actors_.end() ? Handle{} : caf::actor_cast<Handle>(at->second);
   }
 
   /// The paths that begin with `prefix`, in order.
