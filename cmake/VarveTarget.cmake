@@ -21,16 +21,21 @@ function(varve_library name)
   varve_settings(varve_${name})
 endfunction()
 
-# varve_test(NAME LIBS libs... SOURCES sources...): a Boost.Test program test_NAME, one CTest test.
+# Builds every Boost.Test program and nothing else.
+add_custom_target(unit_tests)
+
+# varve_test(NAME LIBS libs... SOURCES sources...): a Boost.Test program test_NAME, one CTest test. VARVE_TEST_PREFIX
+# tells the tests of several build folders apart in one CTest run.
 function(varve_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(test_${name} ${arg_SOURCES})
   varve_settings(test_${name})
   target_compile_definitions(test_${name} PRIVATE BOOST_TEST_DYN_LINK)
   target_link_libraries(test_${name} PRIVATE ${arg_LIBS} Boost::unit_test_framework)
-  add_test(NAME ${name} COMMAND test_${name} --color_output=no)
+  add_dependencies(unit_tests test_${name})
+  add_test(NAME ${VARVE_TEST_PREFIX}${name} COMMAND test_${name} --color_output=no)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "unit;${arg_LABELS}")
+  set_tests_properties(${VARVE_TEST_PREFIX}${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "unit;${arg_LABELS}")
 endfunction()
