@@ -60,6 +60,8 @@ struct ring_operation {
   /// The ring's own; not to be touched by others.
   msghdr message{};
   int64_t kernel_time[2] = {0, 0};
+  ring_operation* next = nullptr;
+  uint32_t phase = 0;
 };
 
 /// The submission and completion of operations, of one reactor thread. Production has io_uring or a thread pool
