@@ -120,13 +120,16 @@ public:
   // -- ports (commanded by vm_agent) -----------------------------------------------------------------------------------
 
   /// Opens the volume to its VM. Opening what is open updates `on_need` and keeps connections and routes: so a
-  /// restarted vm_agent takes over.
+  /// restarted vm_agent takes over; it is told again what parked requests need.
   virtual void open_port(port_options options, callback<errc> done) = 0;
   /// Stops listening, closes connections, drains, flushes. `force` does not wait for parked requests (they fail).
   virtual void close_port(volume_id volume, bool force, callback<errc> done) = 0;
   virtual void resize_port(volume_id volume, uint64_t size_bytes, callback<errc> done) = 0;
   /// Adds or replaces routes; parked requests that fit go on.
   virtual void set_routes(volume_id volume, std::vector<route> routes) = 0;
+  /// What was needed cannot be had: parked requests that need a route of the range (writing: those that need to write)
+  /// fail with `why` (errc::tier_full: ENOSPC; others: EIO). Later requests ask again.
+  virtual void refuse_needs(volume_id volume, shard_index first, uint64_t count, bool write, errc why) = 0;
   /// Takes routes away; `done` when no request uses them any more.
   virtual void drop_routes(volume_id volume, shard_index first, uint64_t count, callback<errc> done) = 0;
   /// Extends `valid_until` of every route of the volume: the one keep-alive.
