@@ -46,6 +46,8 @@ struct volume_counters {
   uint64_t connections = 0;
   /// Requests that storage refused for their epoch or generation; each was tried again with a new route.
   uint64_t fenced_stale_epoch = 0, fenced_moved = 0;
+  /// Requests that `observe` did not tell of, because its sink was too slow.
+  uint64_t observations_dropped = 0;
   /// Service time in the data plane (submit to complete): bucket i counts requests of < 2^i microseconds.
   uint64_t latency_us_buckets[24] = {};
   uint64_t latency_us_sum = 0;
@@ -57,6 +59,10 @@ struct shard_counters {
   uint64_t reads = 0, writes = 0, read_bytes = 0, written_bytes = 0;
   uint64_t allocated_bytes = 0;
   bool dirty = false;
+  /// Of the home that is active; the sink of a move is none yet and is not listed.
+  varve::generation of;
+  uint64_t size = 0;
+  epoch fence;
 };
 
 /// One I/O as the trace recorder and predictors see it.
