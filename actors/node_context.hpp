@@ -1,0 +1,130 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <caf/timespan.hpp>
+
+#include "messages/types.hpp"
+#include "runtime/caf/actor_tree.hpp"
+#include "runtime/caf/directory.hpp"
+#include "runtime/catalog/catalog_store.hpp"
+#include "runtime/data_plane/data_plane.hpp"
+#include "runtime/storage/shard_store.hpp"
+
+namespace varve {
+
+/// How long rights last. Config is checked by `check` before a node starts.
+struct lease_options {
+  /// Of volumes of low and normal sensitivity; of high sensitivity.
+  caf::timespan term{std::chrono::seconds{45}};
+  caf::timespan term_sensitive{std::chrono::seconds{20}};
+  /// By how much two clocks may differ over one term. The holder stops this much before its term ends, manager and storage
+  /// end the lease this much after.
+  caf::timespan drift_bound{std::chrono::milliseconds{500}};
+  /// How long a holder may take to give way before it is fenced.
+  caf::timespan grace{std::chrono::seconds{2}};
+  /// How long an acquire waits for a conflicting holder to give way.
+  caf::timespan acquire_timeout{std::chrono::seconds{10}};
+  /// Leases at a time, of all holders.
+  uint64_t leases_max = 262'144;
+
+  /// What a holder waits between two keep-alives.
+  caf::timespan renew_every(caf::timespan of_term) const { return of_term / 3; }
+};
+
+/// When a dead child is started again, and when its parent gives up.
+struct restart_options {
+  caf::timespan delay_min{std::chrono::milliseconds{20}};
+  caf::timespan delay_max{std::chrono::seconds{5}};
+  /// Up to this share of a delay is taken off at random, so that not all children come back at once.
+  double jitter = 0.5;
+  /// More restarts of one child than this within the window: the supervisor ends itself with the reason.
+  uint64_t restarts_max = 20;
+  caf::timespan window{std::chrono::seconds{60}};
+};
+
+struct migration_options {
+  /// Bytes per second of all background copying together; 0: unlimited.
+  uint64_t budget_bytes_per_second = 0;
+  /// Copied between two looks at cancel and pause.
+  uint64_t copy_bytes_max = 4ull << 20;
+  /// From catching_up to switching once so little has changed.
+  uint64_t switch_below_bytes = 256ull << 10;
+  uint64_t running_max = 4;
+  /// Ended ones kept for listings.
+  uint64_t ended_max = 1000;
+};
+
+/// One configured tier.
+struct tier_settings {
+  shard_store_options store;
+  uint64_t capacity_bytes = 0;
+  /// Of a month and GiB, in the config's currency.
+  double cost = 0;
+
+  bool is_volatile() const { return store.kind == tier_kind::memory; }
+  bool emulated() const {
+    return store.emulate.read_latency.count() != 0 || store.emulate.write_latency.count() != 0
+           || store.emulate.bandwidth_bytes_per_second != 0;
+  }
+};
+
+struct node_options {
+  std::string name = "varve";
+  std::string version;
+  /// "io_uring" or "threads", for status.
+  std::string ring;
+  std::vector<tier_settings> tiers;
+  lease_options leases;
+  restart_options restarts;
+  migration_options migrations;
+  uint64_t shard_size = shard_size_default;
+  uint64_t volumes_max = 4096;
+  /// Of every request between actors.
+  caf::timespan request_timeout{std::chrono::seconds{5}};
+  /// How long children may take to stop before they are killed, at each level.
+  caf::timespan stop_grace{std::chrono::seconds{10}};
+  /// Where the NBD sockets are made; an existing folder.
+  std::string socket_folder;
+  /// What a VM's request does that gets no route: waits (0) or fails after this long.
+  caf::timespan error_after{0};
+  /// Events kept for `status`.
+  uint64_t events_max = 1000;
+  /// Of all jitter, for one history per seed.
+  uint64_t seed = 1;
+};
+
+/// What is in a tier's folder.
+struct tier_scan {
+  std::vector<shard_header> shards;
+  /// Of each of `shards`, in bytes on the device.
+  std::vector<uint64_t> allocated_bytes;
+  /// Files that could not be read, and why.
+  std::vector<std::string> problems;
+};
+
+/// All that the actors of a node reach the outside through, made once before node_root is spawned and never changed.
+/// Actors share it by pointer.
+struct node_context {
+  std::shared_ptr<varve::directory> directory;
+  std::shared_ptr<varve::actor_tree> tree;
+  std::shared_ptr<data_plane> plane;
+  std::shared_ptr<catalog_store> store;
+  /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
+  std::function<boot_time()> now;
+  /// Seconds since 1970, UTC: for people only.
+  std::function<uint64_t()> wall_seconds;
+  /// Lists the shards of a tier, off the actors' threads; `done` is called once, on any thread, and must only pass it on.
+  std::function<void(const std::string& tier, std::function<void(tier_scan)> done)> scan_tier;
+  /// Tells the monitor and the log of something that happened (a stable code, a sentence). Any thread.
+  std::function<void(std::string code, std::string text)> publish;
+  node_options options;
+};
+
+using context_ptr = std::shared_ptr<const node_context>;
+
+} // namespace varve

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "messages/interfaces.hpp"
+
+namespace varve {
+
+/// Calls f.template operator()<T>(name) for every value type of ours that a message carries: the one list that
+/// registration and the round-trip test go by.
+template <class F>
+void for_each_message_type(F&& f) {
+#define VARVE_MESSAGE(type) f.template operator()<type>("varve::" #type)
+  VARVE_MESSAGE(errc);
+  VARVE_MESSAGE(volume_id);
+  VARVE_MESSAGE(shard_index);
+  VARVE_MESSAGE(generation);
+  VARVE_MESSAGE(epoch);
+  VARVE_MESSAGE(lease_id);
+  VARVE_MESSAGE(migration_id);
+  VARVE_MESSAGE(holder_id);
+  VARVE_MESSAGE(shard_id);
+  VARVE_MESSAGE(catalog_entry);
+  VARVE_MESSAGE(catalog_comparison);
+  VARVE_MESSAGE(catalog_change);
+  VARVE_MESSAGE(catalog_batch);
+  VARVE_MESSAGE(catalog_page);
+  VARVE_MESSAGE(lease_mode);
+  VARVE_MESSAGE(lease_request);
+  VARVE_MESSAGE(lease_grant);
+  VARVE_MESSAGE(lease_renewal);
+  VARVE_MESSAGE(lease_info);
+  VARVE_MESSAGE(migration_state);
+  VARVE_MESSAGE(migration_spec);
+  VARVE_MESSAGE(migration_record);
+  VARVE_MESSAGE(migration_progress);
+  VARVE_MESSAGE(actor_info);
+  VARVE_MESSAGE(health_finding);
+  VARVE_MESSAGE(node_status);
+  VARVE_MESSAGE(event);
+  VARVE_MESSAGE(tier_info);
+  VARVE_MESSAGE(sensitivity);
+  VARVE_MESSAGE(volume_spec);
+  VARVE_MESSAGE(volume_record);
+  VARVE_MESSAGE(volume_info);
+  VARVE_MESSAGE(attachment);
+  VARVE_MESSAGE(shard_home);
+  VARVE_MESSAGE(shard_map_part);
+  VARVE_MESSAGE(shard_info);
+  VARVE_MESSAGE(shard_page);
+  VARVE_MESSAGE(std::vector<volume_record>);
+  VARVE_MESSAGE(std::vector<lease_grant>);
+  VARVE_MESSAGE(std::vector<lease_info>);
+  VARVE_MESSAGE(std::vector<migration_id>);
+  VARVE_MESSAGE(std::vector<migration_progress>);
+  VARVE_MESSAGE(std::vector<shard_info>);
+  VARVE_MESSAGE(std::vector<attachment>);
+  VARVE_MESSAGE(std::vector<event>);
+  VARVE_MESSAGE(std::vector<actor_info>);
+#undef VARVE_MESSAGE
+}
+
+} // namespace varve
