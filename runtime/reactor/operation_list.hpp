@@ -53,6 +53,14 @@ private:
   ring_operation** last_ = &first_;
 };
 
+/// What the vectors of an operation hold together.
+inline uint64_t bytes_of(const ring_operation& x) noexcept {
+  uint64_t result = 0;
+  for (uint32_t i = 0; i < x.vector_count; ++i)
+    result += x.vectors[i].iov_len;
+  return result;
+}
+
 /// CLOCK_BOOTTIME, now.
 boot_time read_boot_clock() noexcept;
 
