@@ -98,6 +98,10 @@ struct copy_round {
   uint64_t changed_bytes = 0;
   uint64_t blocks_verified = 0;
   uint64_t verify_failures = 0;
+  /// Still to be copied now, `changed_bytes` included: 0 when the ends are alike.
+  uint64_t remaining_bytes = 0;
+  /// False after three rounds in which as much changed as in the one before: more rounds will not help, switch.
+  bool shrinking = true;
 };
 
 struct switch_result {

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <memory>
+
+#include "runtime/data_plane/data_plane.hpp"
+#include "runtime/data_plane/route_table.hpp"
+#include "runtime/reactor/async.hpp"
+
+namespace varve {
+
+/// One home of one shard on this reactor. `tier` is the position of the tier in the data plane's options.
+struct shard_key {
+  uint16_t tier = 0;
+  shard_id id;
+  varve::generation generation;
+
+  constexpr auto operator<=>(const shard_key&) const noexcept = default;
+};
+
+/// A shard that is open, with its gate. Requests are counted in and out; closing the gate keeps new ones out (they
+/// park at their port), draining waits until those inside have left.
+struct active_shard {
+  explicit active_shard(shard_key k) : key(k) {}
+
+  shard_key key;
+  shard_store* store = nullptr;
+  std::unique_ptr<varve::shard> shard;
+  /// The shard's own header, live; so that the fence check is a load and not a virtual call.
+  const shard_header* header = nullptr;
+
+  /// Of one request: may it go in? errc::none, errc::unavailable (gate closed: wait), or what storage refuses it with.
+  errc admit(const route_entry& x) const noexcept {
+    if (closings != 0)
+      return errc::unavailable;
+    if (x.generation != header->generation || header->incomplete || header->sealed_by != migration_id{})
+      return errc::shard_moved;
+    if (x.fence < header->fence)
+      return errc::stale_epoch;
+    return errc::none;
+  }
+
+  void enter() noexcept { ++in_flight; }
+  /// May resume who drains; the shard may be gone when it returns.
+  void leave() {
+    if (--in_flight == 0 && draining)
+      quiet.set();
+  }
+  /// What keeps the shard open without being a request: a flush, a check, a move.
+  void use() noexcept { ++users; }
+  void unuse() {
+    if (--users == 0 && draining)
+      quiet.set();
+  }
+
+  uint32_t closings = 0; // the gate is open at 0
+  uint32_t in_flight = 0;
+  uint32_t users = 0;
+  /// Leaving the table: nobody may start using it.
+  bool leaving = false;
+  /// Between switch_move and end_move: its fence must not rise, the sink has got the old one.
+  bool switching = false;
+  /// In its port's flush_set.
+  bool unsynced = false;
+  uint32_t draining = 0;
+  async_event quiet;
+  /// One at a time: fence, seal, closing, checks.
+  async_mutex control;
+
+  uint64_t reads = 0, writes = 0, read_bytes = 0, written_bytes = 0;
+};
+
+/// Waits until no request is inside (and nobody uses it, when `users_too`) or until `deadline`: whether it is so. The
+/// gate is closed, or this may never be.
+task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time deadline);
+
+} // namespace varve
+
+template <>
+struct std::hash<varve::shard_key> {
+  size_t operator()(const varve::shard_key& x) const noexcept {
+    return std::hash<varve::shard_id>{}(x.id) * 31 + x.tier * 0x9e3779b9u + x.generation.value();
+  }
+};

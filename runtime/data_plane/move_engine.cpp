@@ -1,0 +1,496 @@
+#include "runtime/data_plane/move_engine.hpp"
+
+#include <algorithm>
+
+#include "runtime/reactor/io.hpp"
+
+namespace varve {
+
+namespace {
+
+/// Ranges of blocks, merged, in order.
+class block_ranges {
+public:
+  void add(uint64_t from, uint64_t to) {
+    if (from >= to)
+      return;
+    auto at = ranges_.upper_bound(from);
+    if (at != ranges_.begin() && std::prev(at)->second >= from)
+      --at;
+    while (at != ranges_.end() && at->first <= to) {
+      from = std::min(from, at->first);
+      to = std::max(to, at->second);
+      bytes_ -= at->second - at->first;
+      at = ranges_.erase(at);
+    }
+    ranges_[from] = to;
+    bytes_ += to - from;
+  }
+  /// Takes at most `bytes_max` from the front.
+  std::pair<uint64_t, uint64_t> take(uint64_t bytes_max) {
+    auto at = ranges_.begin();
+    auto [from, to] = *at;
+    ranges_.erase(at);
+    const auto end = std::min(to, from + bytes_max);
+    if (end < to)
+      ranges_[end] = to;
+    bytes_ -= end - from;
+    return {from, end};
+  }
+  bool empty() const noexcept { return ranges_.empty(); }
+  uint64_t bytes() const noexcept { return bytes_; }
+  void clear() {
+    ranges_.clear();
+    bytes_ = 0;
+  }
+
+private:
+  std::map<uint64_t, uint64_t> ranges_; // first -> end
+  uint64_t bytes_ = 0;
+};
+
+/// Waits for one transfer: its status.
+class carried {
+public:
+  carried(fabric& on, std::span<const std::byte> from, registered_buffer& into) : fabric_(on) {
+    state_.x.from = from;
+    state_.x.into = &into;
+    state_.x.complete = [](fabric_transfer& x) {
+      auto& self = reinterpret_cast<state&>(x);
+      self.over = true;
+      if (auto waiting = std::exchange(self.waiting, nullptr))
+        waiting.resume();
+    };
+  }
+  carried(const carried&) = delete;
+
+  bool await_ready() {
+    fabric_.transfer(state_.x);
+    return state_.over;
+  }
+  void await_suspend(std::coroutine_handle<> handle) noexcept { state_.waiting = handle; }
+  std::error_code await_resume() const noexcept { return state_.x.status; }
+
+private:
+  struct state {
+    fabric_transfer x; // first: its address is the state's
+    std::coroutine_handle<> waiting;
+    bool over = false;
+  };
+  fabric& fabric_;
+  state state_;
+};
+
+} // namespace
+
+struct move_engine::move {
+  data_plane::move_ends ends;
+  shard_key from, to;
+  active_shard* source = nullptr; // used while set
+  active_shard* sink = nullptr;
+  block_ranges todo;
+  registered_buffer landing; // the sink's side of the fabric
+  async_mutex turn;          // one command at a time
+  bool begun = false;
+  bool sealed = false;
+  bool cancelled = false;
+  /// The notes are not to be trusted (a digest differed): the tables are compared before the next round.
+  bool compare_next = false;
+  uint64_t changed_last = 0;
+  unsigned rounds_without_shrinking = 0;
+  boot_time closed_at{-1}; // -1: the gate is open
+};
+
+move_engine::move_engine(reactor& on, shard_table& shards, fabric& carrier, copy_budget& budget, foreground_load& load,
+                         move_limits limits)
+  : reactor_(on), shards_(shards), fabric_(carrier), budget_(budget), load_(load), limits_(limits) {}
+
+task<errc> move_engine::begin(data_plane::move_ends ends) {
+  const auto from = shards_.tier_of(ends.from_tier);
+  const auto to = shards_.tier_of(ends.to_tier);
+  if (from < 0 || to < 0)
+    co_return errc::not_found;
+  if (ends.from == ends.to)
+    co_return errc::invalid_argument;
+  auto& place = moves_[ends.id];
+  if (!place) {
+    place = std::make_shared<move>();
+    place->ends = ends;
+    place->from = {static_cast<uint16_t>(from), ends.shard, ends.from};
+    place->to = {static_cast<uint16_t>(to), ends.shard, ends.to};
+  }
+  auto m = place;
+  auto held = co_await m->turn.lock();
+  if (m->begun)
+    co_return errc::none;
+  if (m->cancelled)
+    co_return errc::cancelled;
+  auto status = co_await open_ends(m);
+  if (status == errc::none) {
+    m->begun = true;
+    co_return status;
+  }
+  release(*m);
+  if (auto at = moves_.find(ends.id); at != moves_.end() && at->second == m)
+    moves_.erase(at);
+  co_return status;
+}
+
+task<errc> move_engine::open_ends(move_ptr m) {
+  auto status = co_await shards_.activate(m->from, m->source);
+  if (status != errc::none)
+    co_return status;
+  m->source->use();
+  const auto& header = *m->source->header;
+  if (header.incomplete || (header.sealed_by != migration_id{} && header.sealed_by != m->ends.id))
+    co_return errc::shard_moved;
+  if (header.sealed_by == m->ends.id) {
+    // The crash came after the seal: the sink is whole, nothing was written since, and only the catalog has the say.
+    status = co_await shards_.activate(m->to, m->sink);
+    if (status != errc::none)
+      co_return status;
+    m->sink->use();
+    if (m->sink->header->incomplete)
+      co_return errc::bad_format;
+    m->sealed = true;
+    m->source->switching = true;
+    co_return errc::none;
+  }
+  m->landing = fabric_.make_buffer(std::max(limits_.chunk_busy, limits_.chunk_quiet));
+  if (m->landing.empty())
+    co_return errc::limit_reached;
+  auto fresh = false;
+  status = co_await make_sink(m, fresh);
+  if (status != errc::none)
+    co_return status;
+  // Notes first, then the list: a write between the two is in both, and copied once too often rather than never.
+  m->source->shard->track_changes(true);
+  if (fresh) {
+    std::vector<shard_extent> all;
+    m->source->shard->extents(0, m->source->header->size, all);
+    for (auto& x : all)
+      if (x.state == block_state::written)
+        m->todo.add(x.offset, x.offset + x.length);
+  } else {
+    compare(*m);
+  }
+  co_return errc::none;
+}
+
+task<errc> move_engine::make_sink(move_ptr m, bool& fresh) {
+  shard_header header;
+  header.id = m->ends.shard;
+  header.size = m->source->header->size;
+  header.generation = m->ends.to;
+  header.fence = m->source->header->fence;
+  header.incomplete = true;
+  fresh = true;
+  auto status = co_await shards_.create(m->to.tier, header, m->sink);
+  if (status == errc::already_exists) {
+    fresh = false;
+    status = co_await shards_.activate(m->to, m->sink);
+    const auto unusable = status == errc::bad_format || (status == errc::none && (!m->sink->header->incomplete ||
+                                                                                   m->sink->header->size != header.size));
+    if (unusable) {
+      // Whole, but its source was never sealed and has been written since (or the crash tore it): not a sink any more.
+      m->sink = nullptr;
+      fresh = true;
+      status = co_await shards_.remove(m->to);
+      if (status == errc::none)
+        status = co_await shards_.create(m->to.tier, header, m->sink);
+    }
+  }
+  if (status != errc::none) {
+    m->sink = nullptr;
+    co_return status;
+  }
+  m->sink->use();
+  co_return errc::none;
+}
+
+void move_engine::compare(move& m) {
+  const auto& a = m.source->shard->sums();
+  const auto& b = m.sink->shard->sums();
+  for (size_t i = 0; i < a.states.size(); ++i)
+    if (a.states[i] != b.states[i] || a.crcs[i] != b.crcs[i])
+      m.todo.add(i * block_size, (i + 1) * block_size);
+}
+
+void move_engine::take_changes(move& m) {
+  for (auto& x : m.source->shard->take_changes())
+    m.todo.add(x.offset, x.offset + x.length);
+  if (std::exchange(m.compare_next, false))
+    compare(m);
+}
+
+task<copy_round> move_engine::copy(data_plane::move_ends ends, uint64_t bytes_max) {
+  copy_round round;
+  auto at = moves_.find(ends.id);
+  if (at == moves_.end()) {
+    round.status = errc::not_found;
+    co_return round;
+  }
+  auto m = at->second;
+  auto held = co_await m->turn.lock();
+  if (!m->begun || m->cancelled) {
+    round.status = m->cancelled ? errc::cancelled : errc::not_found;
+    co_return round;
+  }
+  if (m->sealed)
+    co_return round;
+  take_changes(*m);
+  round.status = co_await copy_todo(m, bytes_max, true, round);
+  round.changed_bytes = m->source->shard->changed_bytes();
+  round.remaining_bytes = m->todo.bytes() + round.changed_bytes;
+  if (m->todo.empty()) {
+    // Only whole passes compare: one cut short by bytes_max says nothing about the next.
+    const auto shrank = round.changed_bytes == 0 || round.changed_bytes < m->changed_last || m->changed_last == 0;
+    m->rounds_without_shrinking = shrank ? 0 : m->rounds_without_shrinking + 1;
+    m->changed_last = round.changed_bytes;
+  }
+  round.shrinking = m->rounds_without_shrinking < 3;
+  co_return round;
+}
+
+task<errc> move_engine::copy_todo(move_ptr m, uint64_t bytes_max, bool paced, copy_round& round) {
+  auto unyielded = uint64_t{0};
+  while (!m->todo.empty() && round.copied_bytes < bytes_max) {
+    if (m->cancelled)
+      co_return errc::cancelled;
+    const auto chunk = std::min(paced && busy() ? limits_.chunk_busy : limits_.chunk_quiet,
+                                (bytes_max - round.copied_bytes + block_size - 1) / block_size * block_size);
+    auto [from, to] = m->todo.take(chunk);
+    const auto length = to - from;
+    if (paced) {
+      co_await pace(length);
+    } else if ((unyielded += length) >= 1u << 20) {
+      // Memory to memory never waits by itself: other volumes' requests go between.
+      unyielded = 0;
+      co_await sleep_until(reactor_, reactor_.now());
+    }
+    if (m->cancelled) {
+      m->todo.add(from, to);
+      co_return errc::cancelled;
+    }
+    const auto began = reactor_.now();
+    auto status = co_await copy_chunk(m, from, length, round);
+    if (status != errc::none) {
+      m->todo.add(from, to);
+      co_return status;
+    }
+    round.copied_bytes += length;
+    if (const auto took = std::chrono::duration<double>(reactor_.now() - began).count(); took > 0)
+      chunk_rate_ += (static_cast<double>(length) / took - chunk_rate_) * (chunk_rate_ == 0 ? 1.0 : 0.1);
+  }
+  co_return errc::none;
+}
+
+task<errc> move_engine::copy_chunk(move_ptr m, uint64_t offset, uint64_t length, copy_round& round) {
+  auto status = errc::none;
+  auto staging = reactor_.buffers().take(length);
+  block_sums sums;
+  for (unsigned attempt = 0; attempt < limits_.attempts; ++attempt) {
+    sums.crcs.clear();
+    sums.states.clear();
+    auto bytes = staging.bytes().first(length);
+    status = co_await m->source->shard->read_with_sums(offset, bytes, sums);
+    if (status != errc::none)
+      break; // rot at the source, or its device: sending again helps nothing
+    const auto holes =
+      std::all_of(sums.states.begin(), sums.states.end(), [](auto x) { return x == block_state::hole; });
+    if (!holes) {
+      carried transfer{fabric_, bytes, m->landing};
+      auto failed = co_await transfer;
+      if (failed) {
+        status = errc::timed_out;
+        continue;
+      }
+    }
+    std::span<const std::byte> landed = m->landing.bytes().first(length);
+    status = co_await m->sink->shard->write_with_sums(offset, landed, sums);
+    if (status != errc::checksum_mismatch) {
+      round.blocks_verified += status == errc::none ? length / block_size : 0;
+      break;
+    }
+    ++round.verify_failures;
+  }
+  reactor_.buffers().give(std::move(staging));
+  co_return status;
+}
+
+bool move_engine::busy() const noexcept {
+  return load_.in_flight > 0 || (load_.last.count() >= 0 && reactor_.now() - load_.last < limits_.busy_for);
+}
+
+task<void> move_engine::pace(uint64_t bytes) {
+  const auto now = reactor_.now();
+  auto slot = budget_.reserve(bytes, now);
+  if (busy()) {
+    const auto rate = std::max(limits_.busy_bytes_per_second, static_cast<uint64_t>(chunk_rate_ * limits_.busy_share));
+    slot = std::max(slot, busy_pacer_.reserve(bytes, rate, now));
+  }
+  // Also when the slot is now: what the VMs asked meanwhile goes first.
+  co_await sleep_until(reactor_, slot);
+}
+
+task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
+  switch_result out;
+  auto at = moves_.find(ends.id);
+  if (at == moves_.end()) {
+    out.status = errc::not_found;
+    co_return out;
+  }
+  auto m = at->second;
+  auto held = co_await m->turn.lock();
+  if (!m->begun || m->cancelled) {
+    out.status = m->cancelled ? errc::cancelled : errc::not_found;
+    co_return out;
+  }
+  if (m->sealed) {
+    // Again, after a lost answer or a restart.
+    if (m->closed_at.count() >= 0)
+      out.gate_closed = reactor_.now() - m->closed_at;
+    co_return out;
+  }
+  // With the gate open: make what is left small, and durable.
+  for (unsigned pass = 0; pass < limits_.switch_passes; ++pass) {
+    take_changes(*m);
+    copy_round round;
+    out.status = co_await copy_todo(m, ~uint64_t{0}, true, round);
+    out.copied_bytes += round.copied_bytes;
+    if (out.status != errc::none)
+      co_return out;
+    if (m->source->shard->changed_bytes() <= limits_.switch_bytes)
+      break;
+  }
+  out.status = co_await m->sink->shard->flush();
+  if (out.status != errc::none)
+    co_return out;
+  auto alone = co_await m->source->control.lock();
+  m->source->switching = true;
+  shards_.close_gate(*m->source);
+  m->closed_at = reactor_.now();
+  out.status = co_await switch_gated(m, out);
+  out.gate_closed = reactor_.now() - m->closed_at;
+  if (out.status == errc::none) {
+    m->sealed = true;
+  } else {
+    m->closed_at = boot_time{-1};
+    m->source->switching = false;
+    shards_.open_gate(*m->source);
+  }
+  co_return out;
+}
+
+task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
+  auto& source = *m->source;
+  auto& sink = *m->sink;
+  auto quiet = co_await drain(reactor_.ring(), source, false, reactor_.now() + shard_table::drain_limit);
+  if (!quiet)
+    co_return errc::unavailable;
+  take_changes(*m);
+  copy_round round;
+  auto status = co_await copy_todo(m, ~uint64_t{0}, false, round);
+  out.copied_bytes += round.copied_bytes;
+  if (status != errc::none)
+    co_return status;
+  status = co_await sink.shard->flush();
+  if (status != errc::none)
+    co_return status;
+  const auto& a = source.shard->sums();
+  const auto& b = sink.shard->sums();
+  if (a.states != b.states || a.crcs != b.crcs) {
+    m->compare_next = true;
+    co_return errc::checksum_mismatch;
+  }
+  // The fence travels: an epoch that the source refuses must not get in at the sink.
+  if (source.header->fence > sink.header->fence)
+    status = co_await sink.shard->raise_fence(source.header->fence);
+  // Whole before the source is out of service: a crash in between leaves the source in charge.
+  if (status == errc::none && sink.header->incomplete)
+    status = co_await sink.shard->complete();
+  if (status == errc::none)
+    status = co_await source.shard->seal(m->ends.id, m->ends.to);
+  co_return status;
+}
+
+task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed) {
+  gate_closed = std::chrono::nanoseconds{0};
+  const auto from_tier = shards_.tier_of(ends.from_tier);
+  const auto to_tier = shards_.tier_of(ends.to_tier);
+  if (from_tier < 0 || to_tier < 0)
+    co_return errc::not_found;
+  const shard_key from{static_cast<uint16_t>(from_tier), ends.shard, ends.from};
+  const shard_key to{static_cast<uint16_t>(to_tier), ends.shard, ends.to};
+  move_ptr m;
+  async_mutex::guard held;
+  if (auto at = moves_.find(ends.id); at != moves_.end()) {
+    m = at->second;
+    m->cancelled = true;
+    held = co_await m->turn.lock();
+  }
+  const auto closed_at = m ? m->closed_at : boot_time{-1};
+  if (committed) {
+    if (m && m->source)
+      m->source->switching = false;
+    if (m)
+      release(*m);
+    moves_.erase(ends.id);
+    // From here on the source's requests look for a new route; its gate is never opened again.
+    if (closed_at.count() >= 0)
+      gate_closed = reactor_.now() - closed_at;
+    auto status = co_await shards_.remove(from);
+    co_return status;
+  }
+  active_shard* source = m ? m->source : nullptr;
+  const auto opened_here = !source && !shards_.find(from);
+  auto status = errc::none;
+  if (!source) {
+    status = co_await shards_.activate(from, source);
+    if (status == errc::none)
+      source->use();
+    else if (status != errc::not_found)
+      co_return status;
+    status = errc::none;
+  }
+  if (source) {
+    if (source->header->sealed_by == ends.id) {
+      status = co_await source->shard->seal(migration_id{}, varve::generation{});
+      if (status != errc::none) {
+        // Still sealed: the actor asks again.
+        if (!m)
+          source->unuse();
+        else
+          m->cancelled = false;
+        co_return status;
+      }
+    }
+    source->shard->track_changes(false);
+    source->switching = false;
+    if (closed_at.count() >= 0) {
+      gate_closed = reactor_.now() - closed_at;
+      shards_.open_gate(*source);
+    }
+    if (!m)
+      source->unuse();
+  }
+  if (m)
+    release(*m);
+  moves_.erase(ends.id);
+  if (opened_here && source)
+    (void)co_await shards_.passivate(from);
+  status = co_await shards_.remove(to);
+  co_return status;
+}
+
+void move_engine::release(move& m) {
+  // Each is set exactly while it is used.
+  if (m.source)
+    m.source->unuse();
+  if (m.sink)
+    m.sink->unuse();
+  m.source = m.sink = nullptr;
+  m.begun = false;
+}
+
+} // namespace varve
