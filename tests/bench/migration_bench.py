@@ -1,0 +1,131 @@
+"""What a VM notices of a migration: p99 of 4 KiB reads at depth 1, quiet and while its shards move; and how long gates close.
+
+An undisturbed copy gives the rate; the moves of the rounds must then run at a quarter of it or 20 MB/s, whichever is
+more, on the very volume that is read.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+
+import harness
+from bench import median, percentile
+from harness import MIB
+
+
+def arguments(parser):
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4, help="of one quiet or moving phase")
+    parser.add_argument("--size", type=int, default=512, help="MiB of the volume")
+    parser.add_argument("--io", choices=("direct", "buffered"), default="direct")
+
+
+class Moves:
+    """Moves all of a volume to and fro until told to stop."""
+
+    def __init__(self, node):
+        self.node, self.stop = node, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.trouble = None
+        self.thread.start()
+
+    def run(self):
+        try:
+            while not self.stop.is_set():
+                homes = list(self.node.homes("vm1").values())
+                target = "two" if homes.count("one") >= homes.count("two") else "one"
+                self.node.varve("shard", "move", "vm1", "--all", "--to", target, check=False)
+                while not self.stop.is_set() and self.node.running_migrations():
+                    time.sleep(0.2)
+        except BaseException as e:
+            self.trouble = e
+
+    def end(self):
+        self.stop.set()
+        self.thread.join(60)
+        if self.trouble:
+            raise self.trouble
+
+
+def reads(folder, volume, options):
+    out = harness.fio(folder, volume, "--rw=randread", "--bs=4k", "--iodepth=1", f"--size={options.size}M", "--norandommap",
+                      "--time_based", f"--runtime={options.seconds}")["jobs"][0]["read"]
+    return {"p99_us": out["clat_ns"]["percentile"]["99.000000"] / 1e3, "p50_us": out["clat_ns"]["percentile"]["50.000000"] / 1e3,
+            "iops": out["iops"]}
+
+
+def commits(folder, seconds):
+    """Seconds that an fdatasync of 4 KiB and a SQLite commit (WAL, synchronous=FULL) take together, one after the other."""
+    seen = []
+    database = sqlite3.connect(folder / "yardstick.db", isolation_level=None)
+    database.execute("pragma journal_mode=wal")
+    database.execute("pragma synchronous=full")
+    database.execute("create table t(k integer primary key, v blob)")
+    file = os.open(folder / "yardstick", os.O_CREAT | os.O_WRONLY, 0o600)
+    os.pwrite(file, bytes(4096), 0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        os.pwrite(file, os.urandom(4096), 0)
+        os.fdatasync(file)
+        database.execute("insert into t(v) values(?)", (os.urandom(500),))
+        seen.append(time.monotonic() - began)
+        time.sleep(0.005)
+    os.close(file)
+    database.close()
+    return seen
+
+
+def moved_bytes(node):
+    return node.metric("varve_migration_bytes_total")
+
+
+def measure(report, options, folder):
+    tiers = [{"name": n, "kind": "file", "path": str(folder / n), "io": options.io, "capacity": "64GiB"} for n in ("one", "two")]
+    node = harness.Node(folder / "node", tiers=tiers, extra='[migration]\nbudget = "0B"\n').start()
+    try:
+        volume = node.volume("vm1", f"{options.size}MiB", "--tier", "one")
+        harness.fio(folder, volume, "--rw=write", "--bs=1m", f"--size={options.size}M", "--iodepth=4", "--end_fsync=1", timeout=600)
+        began = time.monotonic()
+        node.varve("shard", "move", "vm1", "--all", "--to", "two", timeout=600)
+        node.wait_migrations(600)
+        undisturbed = options.size * MIB / (time.monotonic() - began)
+        needed = max(undisturbed / 4, 20e6)
+        report.say(f"undisturbed copy: {undisturbed / 1e6:.0f} MB/s")
+        # A little above what is needed, as a budget is a ceiling.
+        node.stop()
+        node.extra = f'[migration]\nbudget = "{int(needed * 1.15)}B"\n'
+        node.write_config()
+        node.start()
+        reads(folder, volume, options)
+
+        quiet, moving, rates = [], [], []
+        for round in range(options.rounds):
+            report.say(f"round {round + 1} of {options.rounds}")
+            quiet.append(reads(folder, volume, options))
+            moves = Moves(node)
+            harness.wait_for("a move", node.running_migrations, 20)
+            before, began = moved_bytes(node), time.monotonic()
+            moving.append(reads(folder, volume, options))
+            rates.append((moved_bytes(node) - before) / (time.monotonic() - began))
+            moves.end()
+            node.wait_migrations(600)
+        gates = [m["gate_closed"] for m in node.migrations() if m["state"] == "committed"]
+        yardstick = commits(folder, 3)
+    finally:
+        node.close()
+
+    ratios = [m["p99_us"] / q["p99_us"] for m, q in zip(moving, quiet)]
+    gate, bar = percentile(gates, 99), max(0.010, 3 * percentile(yardstick, 99))
+    report.figures.update(quiet=quiet, moving=moving, ratios=ratios, rates=rates, undisturbed=undisturbed, gates=gates,
+                          commit_p99=percentile(yardstick, 99))
+    report.table("round", "quiet p99", "moving p99", "ratio", "moved")
+    for i in range(options.rounds):
+        report.row(i + 1, f"{quiet[i]['p99_us']:.0f} us", f"{moving[i]['p99_us']:.0f} us", f"{ratios[i]:.2f}", f"{rates[i] / 1e6:.0f} MB/s")
+    report.note(f"undisturbed copy {undisturbed / 1e6:.0f} MB/s; {len(gates)} switches, gate closed p50 "
+                f"{percentile(gates, 50) * 1e3:.2f} ms, p99 {gate * 1e3:.2f} ms; fdatasync + catalog commit p99 "
+                f"{percentile(yardstick, 99) * 1e3:.2f} ms")
+    report.bar("p99 while moving, times the quiet one (median of rounds)", median(ratios), "<=", 1.3)
+    report.bar("rate of the moves, MB/s (median of rounds)", median(rates) / 1e6, ">=", needed / 1e6)
+    report.bar("gate closed p99, ms", gate * 1e3, "<=", bar * 1e3)
