@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/node_context.hpp"
+#include "actors/supervision/children.hpp"
+
+namespace varve {
+
+/// Keeps one tier actor for each configured tier. Nobody asks it anything: tiers are found in the directory.
+using storage_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES>;
+
+class storage_supervisor_state {
+public:
+  static inline const char* name = "varve.storage-supervisor";
+  explicit storage_supervisor_state(storage_supervisor_actor::pointer self) : self_(self) {}
+  storage_supervisor_actor::behavior_type make_behavior(context_ptr context);
+
+private:
+  storage_supervisor_actor::pointer self_;
+  context_ptr context_;
+  std::optional<children> children_;
+};
+
+storage_supervisor_actor::behavior_type storage_supervisor(
+  storage_supervisor_actor::stateful_pointer<storage_supervisor_state> self, context_ptr context);
+
+} // namespace varve

@@ -1,0 +1,443 @@
+#include "actors/storage/tier.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include <caf/exit_reason.hpp>
+
+namespace varve {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr caf::timespan measure_every = 1s;
+/// Long against the time between two bursts of a VM, short against what memory an active shard's tables take.
+constexpr caf::timespan idle_after = 60s;
+/// A keeper that ended between look-up and request is asked for again so often.
+constexpr unsigned fence_attempts_max = 3;
+
+std::string name_of(shard_id id) {
+  return std::to_string(id.volume.value()) + "." + std::to_string(id.index.value());
+}
+
+} // namespace
+
+tier_self::behavior_type tier(
+  tier_self::stateful_pointer<tier_state> self, context_ptr context, tier_settings settings) {
+  return self->state.make_behavior(std::move(context), std::move(settings));
+}
+
+tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_settings settings) {
+  context_ = std::move(context);
+  settings_ = std::move(settings);
+  ledger_ = tier_ledger{settings_.capacity_bytes};
+  started_at_ = context_->now();
+  children_.emplace(self_, context_, path::tier(settings_.store.name));
+  load();
+  self_->delayed_send(self_, measure_every, atom::tick_v);
+  return {
+    [this](atom::get) { return get(); },
+    [this](atom::create, const shard_home& home, uint64_t size) { return create(home, size); },
+    [this](atom::fence, const lease_grant& grant) { return fence(grant); },
+    [this](atom::renew, holder_id holder, caf::timespan term) { renew(holder, term); },
+    [this](atom::release, holder_id holder, shard_id first, uint64_t count) {
+      ledger_.release(holder, first, count, context_->now());
+    },
+    [this](atom::inventory, uint64_t incarnation) { return inventory(incarnation); },
+    [this](atom::reserve, shard_id id, uint64_t bytes) { return reserve(id, bytes); },
+    [this](atom::remove, shard_id id, generation of) { return remove(id, of); },
+    [this](atom::publish, const shard_home& home, bool here) { publish(home, here); },
+    [this](atom::verify, shard_id id, generation of) { return verify(id, of); },
+    [this](atom::list, volume_id volume) { return list(volume); },
+    [this](atom::list) { return stock(); },
+    [](const returned& x) { x.run(); },
+    [this](atom::tick) { tick(); },
+    [this](atom::start, const std::string& child) { children_->on_start(child); },
+    [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+  };
+}
+
+void tier_state::load() {
+  // Both may be slow, and shards may be made and fenced meanwhile: what the tier learns from its own acts stays.
+  context_->plane->list_active(settings_.store.name,
+    returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
+      measured(x);
+      if (settings_.is_volatile() || !context_->scan_tier) {
+        loaded_ = true;
+        return;
+      }
+      context_->scan_tier(
+        settings_.store.name, returning<tier_scan>(self_, [this](const tier_scan& found) { scanned(found); }));
+    }));
+}
+
+void tier_state::scanned(const tier_scan& x) {
+  for (size_t i = 0; i < x.shards.size(); ++i) {
+    auto& header = x.shards[i];
+    const auto allocated = i < x.allocated_bytes.size() ? x.allocated_bytes[i] : 0;
+    if (auto* row = ledger_.find(header.id, header.generation)) {
+      row->size = header.size;
+      row->fence = std::max(row->fence, header.fence);
+      continue;
+    }
+    ledger_.put(header.id, header.generation,
+      {.size = header.size, .allocated = allocated, .fence = header.fence, .incomplete = header.incomplete});
+  }
+  for (auto& problem : x.problems)
+    context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
+  loaded_ = true;
+}
+
+tier_info tier_state::get() const {
+  tier_info x;
+  x.name = settings_.store.name;
+  x.kind = settings_.store.kind == tier_kind::memory ? "memory" : "file";
+  x.is_volatile = settings_.is_volatile();
+  if (settings_.store.kind == tier_kind::file) {
+    x.io = settings_.store.io == file_io::direct ? "direct" : "buffered";
+    x.directory = settings_.store.directory;
+  }
+  x.capacity_bytes = settings_.capacity_bytes;
+  x.used_bytes = ledger_.used_bytes();
+  x.cost = settings_.cost;
+  x.emulated = settings_.emulated();
+  x.shards = ledger_.rows().size();
+  x.active_shards = static_cast<uint64_t>(std::count_if(
+    ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
+  x.state = !problem_.empty() ? "failed" : loaded_ ? "up" : "unknown";
+  x.problem = problem_;
+  x.read_latency = statistics_.read_latency_mean;
+  x.write_latency = statistics_.write_latency_mean;
+  x.sync_latency = statistics_.sync_latency_mean;
+  x.read_bytes_per_second = statistics_.read_bytes_per_second;
+  x.written_bytes_per_second = statistics_.written_bytes_per_second;
+  x.reads = statistics_.reads;
+  x.writes = statistics_.writes;
+  x.syncs = statistics_.syncs;
+  x.read_bytes = statistics_.read_bytes;
+  x.written_bytes = statistics_.written_bytes;
+  x.checksum_mismatches = statistics_.checksum_mismatches;
+  return x;
+}
+
+caf::typed_response_promise<shard_home> tier_state::create(const shard_home& home, uint64_t size) {
+  auto promise = self_->make_response_promise<shard_home>();
+  if (!loaded_) {
+    // Without the rows nobody knows what room there is.
+    promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
+    return promise;
+  }
+  if (auto refused = ledger_.admit(home); refused != errc::none) {
+    promise.deliver(make_error(refused, "tier " + settings_.store.name + ", shard " + name_of(home.id)));
+    return promise;
+  }
+  if (ledger_.find(home.id, home.of)) {
+    adopt(home, size, promise);
+    return promise;
+  }
+  shard_header header;
+  header.id = home.id;
+  header.size = size;
+  header.generation = home.of;
+  header.fence = home.fence;
+  context_->plane->create_shard(settings_.store.name, header,
+    returning<shard_summary>(self_, [this, home, size, promise](const shard_summary& x) mutable {
+      if (x.status == errc::already_exists) {
+        adopt(home, size, promise);
+        return;
+      }
+      noted(x.status, "making shard " + name_of(home.id));
+      if (x.status != errc::none) {
+        promise.deliver(make_error(x.status, "tier " + settings_.store.name + ", shard " + name_of(home.id)));
+        return;
+      }
+      ledger_.put(home.id, home.of,
+        {.size = size, .allocated = x.allocated_bytes, .fence = home.fence, .last_used = context_->now(), .active = true});
+      promise.deliver(home);
+    }));
+  return promise;
+}
+
+void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise) {
+  auto refuse = [this, home](caf::typed_response_promise<shard_home>& promise, errc code) {
+    promise.deliver(make_error(code, "tier " + settings_.store.name + ", shard " + name_of(home.id) + " generation "
+                                       + std::to_string(home.of.value())));
+  };
+  self_->request(keeper(home.id, home.of), context_->options.request_timeout, atom::fence_v, epoch{0})
+    .then(
+      [this, home, size, promise, refuse](const shard_summary_info& x) mutable {
+        activated(home.id, home.of, x);
+        // Only holes, made by the same act before a crash. Anything else is somebody's data.
+        if (x.allocated_bytes == 0 && x.size == size && !x.incomplete && x.fence <= home.fence)
+          promise.deliver(home);
+        else
+          refuse(promise, errc::already_exists);
+      },
+      [promise, refuse](const caf::error& e) mutable {
+        const auto code = code_of(e);
+        refuse(promise, code == errc::unavailable || code == errc::timed_out ? errc::unavailable : errc::already_exists);
+      });
+}
+
+caf::typed_response_promise<lease_grant> tier_state::fence(const lease_grant& grant) {
+  auto promise = self_->make_response_promise<lease_grant>();
+  const auto refused = ledger_.check(grant);
+  // A shard that no row tells of may be there all the same: the tier may have been started a moment ago.
+  if (refused == errc::none || refused == errc::not_found)
+    ask_fence(grant, promise, 0);
+  else
+    promise.deliver(make_error(refused, "tier " + settings_.store.name + ", shard " + name_of(grant.home.id)));
+  return promise;
+}
+
+void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_grant> promise, unsigned attempts) {
+  const auto id = grant.home.id;
+  const auto of = grant.home.of;
+  self_->request(keeper(id, of), context_->options.request_timeout, atom::fence_v, grant.fence)
+    .then(
+      [this, grant, promise](const shard_summary_info& x) mutable {
+        activated(grant.home.id, grant.home.of, x);
+        noted(errc::none, {});
+        if (x.incomplete) {
+          promise.deliver(make_error(errc::unavailable, "shard " + name_of(grant.home.id) + " is a migration's sink"));
+          return;
+        }
+        ledger_.record(grant, context_->now());
+        promise.deliver(grant);
+      },
+      [this, grant, promise, attempts, id, of](const caf::error& e) mutable {
+        const auto code = code_of(e);
+        // Its keeper ended between look-up and request.
+        if (code == errc::unavailable && e.category() != make_error(code).category() && attempts + 1 < fence_attempts_max) {
+          ask_fence(grant, promise, attempts + 1);
+          return;
+        }
+        noted(code, "activating shard " + name_of(id));
+        if (code == errc::not_found) {
+          ledger_.erase(id, of);
+          children_->stop_one(keeper_path(id, of));
+          if (!settings_.is_volatile())
+            context_->publish("SHARD_MISSING", "tier " + settings_.store.name + " has no shard " + name_of(id)
+                                                 + " generation " + std::to_string(of.value()));
+        } else if (code == errc::bad_format || code == errc::checksum_mismatch) {
+          context_->publish("SHARD_UNREADABLE", "tier " + settings_.store.name + ", shard " + name_of(id) + " generation "
+                                                  + std::to_string(of.value()) + ": " + context_of(e));
+        }
+        promise.deliver(e);
+      });
+}
+
+void tier_state::renew(holder_id holder, caf::timespan term) {
+  ledger_.renew(holder, context_->now(), term);
+}
+
+caf::result<std::vector<lease_grant>> tier_state::inventory(uint64_t incarnation) {
+  std::vector<lease_grant> grants;
+  if (auto refused = ledger_.inventory(incarnation, context_->now(), grants); refused != errc::none)
+    return make_error(refused, "a newer manager has asked");
+  return grants;
+}
+
+caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
+  if (!loaded_ && bytes > 0)
+    return make_error(errc::unavailable, "tier " + settings_.store.name + " is starting");
+  if (auto refused = ledger_.reserve(id, bytes); refused != errc::none)
+    return make_error(refused, "tier " + settings_.store.name + " has "
+                                 + std::to_string(settings_.capacity_bytes - std::min(settings_.capacity_bytes,
+                                                                               ledger_.used_bytes()))
+                                 + " bytes left, " + std::to_string(bytes) + " are needed");
+  return caf::unit;
+}
+
+caf::typed_response_promise<void> tier_state::remove(shard_id id, generation of) {
+  auto promise = self_->make_response_promise<void>();
+  self_->request(keeper(id, of), context_->options.request_timeout, atom::remove_v)
+    .then(
+      [this, id, of, promise]() mutable {
+        ledger_.erase(id, of);
+        ledger_.drop(id);
+        counters_.erase({id, of});
+        deliver_done(promise);
+      },
+      [this, id, promise](const caf::error& e) mutable {
+        noted(code_of(e), "removing shard " + name_of(id));
+        promise.deliver(e);
+      });
+  return promise;
+}
+
+void tier_state::publish(const shard_home& home, bool here) {
+  ledger_.reserve(home.id, 0);
+  if (!here) {
+    ledger_.erase(home.id, home.of);
+    ledger_.drop(home.id);
+    counters_.erase({home.id, home.of});
+    children_->stop_one(keeper_path(home.id, home.of));
+    return;
+  }
+  auto* row = ledger_.find(home.id, home.of);
+  if (!row)
+    ledger_.put(home.id, home.of, {.fence = home.fence, .last_used = context_->now(), .active = true});
+  else
+    row->incomplete = false;
+  // Its size and what it takes; and a keeper, to passivate it one day.
+  self_->request(keeper(home.id, home.of), context_->options.request_timeout, atom::fence_v, epoch{0})
+    .then([this, home](const shard_summary_info& x) { activated(home.id, home.of, x); },
+      [this, home](const caf::error& e) {
+        noted(code_of(e), "activating shard " + name_of(home.id));
+        context_->publish(
+          "SHARD_MISSING", "tier " + settings_.store.name + ", shard " + name_of(home.id) + " after its move: " + context_of(e));
+      });
+}
+
+caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation of) {
+  auto promise = self_->make_response_promise<uint64_t>();
+  // As long as it takes: a shard is at most 1 GiB, a slow tier reads some MiB per second.
+  self_->request(keeper(id, of), 10min, atom::verify_v)
+    .then(
+      [this, id, of, promise](uint64_t bad_blocks) mutable {
+        if (auto* row = ledger_.find(id, of))
+          row->active = true;
+        if (bad_blocks > 0)
+          context_->publish("CHECKSUM_MISMATCH", "tier " + settings_.store.name + ", shard " + name_of(id) + ": "
+                                                   + std::to_string(bad_blocks) + " bad blocks found by verify");
+        promise.deliver(bad_blocks);
+      },
+      [this, id, promise](const caf::error& e) mutable {
+        noted(code_of(e), "verifying shard " + name_of(id));
+        promise.deliver(e);
+      });
+  return promise;
+}
+
+std::vector<shard_info> tier_state::list(volume_id volume) const {
+  std::vector<shard_info> result;
+  auto at = ledger_.rows().lower_bound({shard_id{volume, shard_index{0}}, generation{0}});
+  for (; at != ledger_.rows().end() && at->first.first.volume == volume; ++at) {
+    auto& [key, row] = *at;
+    if (row.incomplete)
+      continue;
+    shard_info x;
+    x.home = {key.first, settings_.store.name, key.second, row.fence};
+    x.size = row.size;
+    x.offset = key.first.index.value() * row.size;
+    x.allocated_bytes = row.allocated;
+    x.active = row.active;
+    x.lease = ledger_.mode_of(key.first);
+    if (auto seen = counters_.find(key); seen != counters_.end()) {
+      x.reads = seen->second.reads;
+      x.writes = seen->second.writes;
+    }
+    result.push_back(std::move(x));
+  }
+  return result;
+}
+
+caf::result<std::vector<found_shard>> tier_state::stock() const {
+  if (!loaded_)
+    return make_error(errc::unavailable, "tier " + settings_.store.name + " is starting");
+  std::vector<found_shard> result;
+  result.reserve(ledger_.rows().size());
+  for (auto& [key, row] : ledger_.rows())
+    result.push_back({{key.first, settings_.store.name, key.second, row.fence}, row.incomplete});
+  return result;
+}
+
+void tier_state::tick() {
+  self_->delayed_send(self_, measure_every, atom::tick_v);
+  // The holder stops by itself before its term is over; storage waits for as long beyond it.
+  ledger_.expire(context_->now() - context_->options.leases.drift_bound);
+  if (measuring_)
+    return; // a device that hangs is not asked again and again
+  measuring_ = true;
+  context_->plane->list_active(settings_.store.name,
+    returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
+      measured(x);
+      context_->plane->tier_statistics(returning<std::map<std::string, device_statistics>>(
+        self_, [this](const std::map<std::string, device_statistics>& all) {
+          measuring_ = false;
+          if (auto at = all.find(settings_.store.name); at != all.end())
+            statistics_ = at->second;
+        }));
+      passivate_idle();
+    }));
+}
+
+void tier_state::measured(const std::vector<shard_counters>& shards) {
+  const auto now = context_->now();
+  for (auto& [key, row] : counters_)
+    if (auto* known = ledger_.find(key.first, key.second))
+      known->active = false;
+  counters_.clear();
+  for (auto& x : shards) {
+    if (!ledger_.find(x.id, x.of))
+      ledger_.put(x.id, x.of, {.size = x.size, .allocated = x.allocated_bytes, .fence = x.fence, .last_used = now});
+    ledger_.find(x.id, x.of)->active = true;
+    ledger_.measure(x.id, x.of, x.allocated_bytes, x.reads + x.writes, now);
+    counters_[{x.id, x.of}] = x;
+  }
+}
+
+void tier_state::passivate_idle() {
+  // Memory holds the data anyway. And after its own restart the tier does not know for a term who holds what.
+  if (settings_.is_volatile() || context_->now() - started_at_ < context_->options.leases.term)
+    return;
+  for (auto& [id, of] : ledger_.idle(context_->now(), idle_after))
+    self_->request(keeper(id, of), context_->options.request_timeout, atom::stop_v)
+      .then(
+        [this, id = id, of = of] {
+          counters_.erase({id, of});
+          if (auto* row = ledger_.find(id, of); row && !ledger_.leased(id))
+            row->active = false;
+        },
+        [this, id = id, of = of](const caf::error&) {
+          // In use after all: not before it has been idle for as long again.
+          if (auto* row = ledger_.find(id, of))
+            row->last_used = context_->now();
+        });
+}
+
+void tier_state::activated(shard_id id, generation of, const shard_summary_info& x) {
+  auto* row = ledger_.find(id, of);
+  if (row && row->active && row->size == x.size) {
+    row->fence = std::max(row->fence, x.fence); // measurements know better what it takes by now
+    return;
+  }
+  tier_row fresh = row ? *row : tier_row{};
+  fresh.size = x.size;
+  fresh.allocated = x.allocated_bytes;
+  fresh.fence = std::max(fresh.fence, x.fence);
+  fresh.incomplete = x.incomplete;
+  fresh.active = true;
+  fresh.last_used = context_->now();
+  ledger_.put(id, of, fresh);
+}
+
+void tier_state::noted(errc code, const std::string& what) {
+  if (code == errc::none) {
+    problem_.clear();
+  } else if (code == errc::device_failed || code == errc::shard_failed) {
+    if (problem_.empty())
+      context_->publish("TIER_FAILED", "tier " + settings_.store.name + ": " + to_string(code) + " when " + what);
+    problem_ = std::string(to_string(code)) + " when " + what;
+  }
+}
+
+shard_keeper_actor tier_state::keeper(shard_id id, generation of) {
+  const auto path = keeper_path(id, of);
+  auto present = children_->get<shard_keeper_actor>(path);
+  if (present)
+    return present;
+  children_->start({path, shard_keeper_state::name, [this, id, of] {
+                      return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(
+                        shard_keeper, context_, settings_.store.name, id, of));
+                    }});
+  return children_->get<shard_keeper_actor>(path);
+}
+
+std::string tier_state::keeper_path(shard_id id, generation of) const {
+  return path::tier(settings_.store.name) + "/" + name_of(id) + "." + std::to_string(of.value());
+}
+
+} // namespace varve

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/node_context.hpp"
+#include "actors/storage/shard_keeper.hpp"
+#include "actors/storage/tier_ledger.hpp"
+#include "actors/supervision/children.hpp"
+#include "messages/interfaces.hpp"
+#include "runtime/caf/returned.hpp"
+
+namespace varve {
+
+/// A shard file as the tier found it when it started.
+struct found_shard {
+  shard_home home;
+  bool incomplete = false;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, found_shard& x) {
+  return f(caf::meta::type_name("varve::found_shard"), x.home, x.incomplete);
+}
+
+/// What whoever clears up after lost migrations asks a tier: the shards that it has now, complete or not.
+/// errc::unavailable until the tier's folder has been read.
+using tier_stock_actor = caf::typed_actor<caf::replies_to<atom::list>::with<std::vector<found_shard>>>;
+
+using tier_self = tier_actor::extend<caf::replies_to<atom::list>::with<std::vector<found_shard>>, caf::reacts_to<returned>,
+  // Once a second: measures, ends leases, passivates.
+  caf::reacts_to<atom::tick>, VARVE_SUPERVISOR_MESSAGES>;
+
+class tier_state {
+public:
+  static inline const char* name = "varve.tier";
+  explicit tier_state(tier_self::pointer self) : self_(self) {}
+  tier_self::behavior_type make_behavior(context_ptr context, tier_settings settings);
+
+private:
+  tier_info get() const;
+  caf::typed_response_promise<shard_home> create(const shard_home& home, uint64_t size);
+  caf::typed_response_promise<lease_grant> fence(const lease_grant& grant);
+  void renew(holder_id holder, caf::timespan term);
+  caf::result<std::vector<lease_grant>> inventory(uint64_t incarnation);
+  caf::result<void> reserve(shard_id id, uint64_t bytes);
+  caf::typed_response_promise<void> remove(shard_id id, generation of);
+  void publish(const shard_home& home, bool here);
+  caf::typed_response_promise<uint64_t> verify(shard_id id, generation of);
+  std::vector<shard_info> list(volume_id volume) const;
+  caf::result<std::vector<found_shard>> stock() const;
+  void tick();
+
+  void load();
+  void scanned(const tier_scan& x);
+  void measured(const std::vector<shard_counters>& shards);
+  void measured(const device_statistics& x);
+  void adopt(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise);
+  void ask_fence(lease_grant grant, caf::typed_response_promise<lease_grant> promise, unsigned attempts);
+  void passivate_idle();
+  void noted(errc code, const std::string& what);
+  shard_keeper_actor keeper(shard_id id, generation of);
+  std::string keeper_path(shard_id id, generation of) const;
+  void activated(shard_id id, generation of, const shard_summary_info& x);
+
+  tier_self::pointer self_;
+  context_ptr context_;
+  tier_settings settings_;
+  std::optional<children> children_;
+  tier_ledger ledger_;
+  device_statistics statistics_;
+  /// Counters of the active shards, for listings.
+  std::map<tier_ledger::key, shard_counters> counters_;
+  bool loaded_ = false;
+  bool measuring_ = false;
+  boot_time started_at_{0};
+  /// Why the device is taken for failed; empty while it works.
+  std::string problem_;
+};
+
+tier_self::behavior_type tier(
+  tier_self::stateful_pointer<tier_state> self, context_ptr context, tier_settings settings);
+
+} // namespace varve

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "messages/errors.hpp"
+#include "messages/lease.hpp"
+#include "messages/types.hpp"
+
+namespace varve {
+
+/// What a tier knows of one of its shards, idle or active. A tier may have millions: keep it small.
+struct tier_row {
+  /// Of the shard, and of its written blocks as last measured, in bytes.
+  uint64_t size = 0;
+  uint64_t allocated = 0;
+  /// The highest epoch that the shard has been fenced with.
+  epoch fence;
+  /// When a lease last ended or a measurement last showed I/O.
+  boot_time last_used{0};
+  /// Reads and writes as last measured; a difference says that it is in use.
+  uint64_t operations = 0;
+  /// The sink of a migration that is not over.
+  bool incomplete = false;
+  bool active = false;
+};
+
+/// The rules of one tier: what room there is, which shards it has, and who holds leases on them. Knows no actor, no
+/// clock and no device.
+class tier_ledger {
+public:
+  using key = std::pair<shard_id, generation>;
+
+  explicit tier_ledger(uint64_t capacity_bytes = 0) : capacity_bytes_(capacity_bytes) {}
+
+  // -- shards ----------------------------------------------------------------------------------------------------------
+
+  /// Learnt from storage; replaces what was known.
+  void put(shard_id id, generation of, const tier_row& row);
+  void erase(shard_id id, generation of);
+  tier_row* find(shard_id id, generation of);
+  const tier_row* find(shard_id id, generation of) const;
+  const std::map<key, tier_row>& rows() const noexcept { return rows_; }
+  /// A measurement of an active shard: also what `used_bytes` counts from now on.
+  void measure(shard_id id, generation of, uint64_t allocated, uint64_t operations, boot_time now);
+
+  // -- room ------------------------------------------------------------------------------------------------------------
+
+  uint64_t capacity_bytes() const noexcept { return capacity_bytes_; }
+  uint64_t used_bytes() const noexcept { return allocated_bytes_ + reserved_bytes_; }
+  /// Whether a new shard of holes may be made: errc::tier_full, errc::already_exists. Thin: it costs nothing until it
+  /// is written, so the last byte may be overrun by what the active shards grow between two measurements.
+  errc admit(const shard_home& home) const;
+  /// Promises room to a migration's sink, instead of what it was promised before; 0 gives it back. errc::tier_full.
+  errc reserve(shard_id id, uint64_t bytes);
+
+  // -- leases ----------------------------------------------------------------------------------------------------------
+
+  /// Whether storage accepts a grant: errc::not_found (no such row), errc::shard_moved (a newer generation is here),
+  /// errc::stale_epoch, errc::unavailable (the sink of a migration).
+  errc check(const lease_grant& x) const;
+  /// Records a grant that was checked, for its term from now.
+  void record(const lease_grant& x, boot_time now);
+  /// All leases of a holder last until now + term at least.
+  void renew(holder_id holder, boot_time now, caf::timespan term);
+  /// A holder's leases of a range end; `count` 0: all of them.
+  void release(holder_id holder, shard_id first, uint64_t count, boot_time now);
+  /// The shard has left: nobody holds it here any more.
+  void drop(shard_id id);
+  /// Ends what was not renewed; how many.
+  size_t expire(boot_time now);
+  bool leased(shard_id id) const { return lease_counts_.count(id) != 0; }
+  size_t leases() const noexcept;
+  /// "write", "read", "migration" or empty, for listings.
+  const char* mode_of(shard_id id) const;
+  /// The outstanding grants, for a manager of this incarnation. errc::stale_epoch for one that has been replaced.
+  errc inventory(uint64_t incarnation, boot_time now, std::vector<lease_grant>& out);
+
+  /// The active shards that nobody holds and nobody has used for `idle`.
+  std::vector<key> idle(boot_time now, caf::timespan idle) const;
+
+private:
+  struct holder {
+    /// One keep-alive renews all leases of a holder, so one term is enough: the longest.
+    boot_time until{0};
+    std::map<shard_id, lease_grant> grants;
+  };
+
+  void forget(shard_id id, boot_time now);
+
+  uint64_t capacity_bytes_;
+  uint64_t allocated_bytes_ = 0;
+  uint64_t reserved_bytes_ = 0;
+  std::map<key, tier_row> rows_;
+  std::unordered_map<shard_id, uint64_t> reservations_;
+  std::unordered_map<holder_id, holder> holders_;
+  std::unordered_map<shard_id, uint32_t> lease_counts_;
+  uint64_t incarnation_ = 0;
+};
+
+} // namespace varve
