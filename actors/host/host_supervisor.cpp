@@ -1,0 +1,246 @@
+#include "actors/host/host_supervisor.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "actors/catalog_counter.hpp"
+
+namespace varve {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A patient detach waits for what the VM has parked; a forced one only for the device.
+constexpr caf::timespan detach_patience = 10min;
+
+} // namespace
+
+host_supervisor_self::behavior_type host_supervisor(
+  host_supervisor_self::stateful_pointer<host_supervisor_state> self, context_ptr context) {
+  return self->state.make_behavior(std::move(context));
+}
+
+host_supervisor_self::behavior_type host_supervisor_state::make_behavior(context_ptr context) {
+  context_ = std::move(context);
+  children_.emplace(self_, context_, path::host);
+  children_->on_death = [this](const std::string& path, const caf::error& reason) {
+    // It ended by itself: detached, or removed.
+    if (is_orderly(reason))
+      std::erase_if(attached_, [&](auto& x) { return path::vm_agent(x.first.value()) == path; });
+  };
+  restore(restore_round_);
+  return {
+    [this](atom::attach, volume_id volume) { return attach(volume); },
+    [this](atom::detach, volume_id volume, bool force) { return detach(volume, force); },
+    [this](atom::resize, volume_id volume, uint64_t size_bytes) { return resize(volume, size_bytes); },
+    [this](atom::list) { return list(); },
+    [this](atom::open, uint64_t round) { restore(round); },
+    [this](atom::start, const std::string& child) { children_->on_start(child); },
+    [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+  };
+}
+
+void host_supervisor_state::restore(uint64_t round) {
+  if (round != restore_round_)
+    return;
+  auto again = [this] {
+    const auto delay = std::min<caf::timespan>(20ms * (1u << std::min(restore_attempts_, 6u)), 1s);
+    ++restore_attempts_;
+    self_->delayed_send(self_, delay, atom::open_v, ++restore_round_);
+  };
+  auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
+  if (!volumes) {
+    again();
+    return;
+  }
+  self_->request(volumes, context_->options.request_timeout, atom::list_v)
+    .then(
+      [this](const std::vector<volume_record>& records) {
+        for (auto& x : records)
+          // One that is being attached now takes care of itself.
+          if (x.attached && !x.removing && attached_.count(x.id) == 0 && attaching_.count(x.id) == 0)
+            serve(x);
+      },
+      [again](const caf::error&) { again(); });
+}
+
+host_supervisor_state::attach_promise host_supervisor_state::attach(volume_id volume) {
+  auto promise = self_->make_response_promise<attachment>();
+  auto& waiting = attaching_[volume];
+  waiting.push_back(promise);
+  if (waiting.size() > 1)
+    return promise;
+  if (attached_.count(volume) != 0)
+    await_port(volume);
+  else
+    take_holder(volume);
+  return promise;
+}
+
+void host_supervisor_state::take_holder(volume_id volume) {
+  auto catalog = context_->directory->get<catalog_actor>(path::catalog);
+  if (!catalog) {
+    attach_failed(volume, make_error(errc::unavailable, "the catalog is starting"), false);
+    return;
+  }
+  take_numbers(self_, catalog, context_->options.request_timeout, "meta/next-holder", 1,
+    [this, volume](const caf::expected<uint64_t>& number) {
+      if (number)
+        record(volume, holder_id{*number});
+      else
+        attach_failed(volume, number.error(), false);
+    });
+}
+
+void host_supervisor_state::record(volume_id volume, holder_id holder) {
+  open(volume,
+    [this, volume, holder](const volume_actor& actor) {
+      // First the record, then the port: an attachment that the catalog does not know would be forgotten by a restart.
+      self_->request(actor, context_->options.request_timeout, atom::attach_v, holder)
+        .then([this](const volume_record& x) { serve(x); },
+          [this, volume, actor](const caf::error& e) {
+            if (code_of(e) != errc::volume_attached) {
+              attach_failed(volume, e, false);
+              return;
+            }
+            // Attached by an earlier life of ours, and not restored yet.
+            self_->request(actor, context_->options.request_timeout, atom::get_v)
+              .then([this](const volume_info& x) { serve(x.record); },
+                [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
+          });
+    },
+    [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
+}
+
+void host_supervisor_state::serve(const volume_record& record) {
+  const auto volume = record.id;
+  const auto holder = record.holder;
+  attached_[volume] = attachment_of(*context_, volume, record.spec.name, holder);
+  children_->start({path::vm_agent(volume.value()), vm_agent_state::name, [this, volume, holder] {
+                      return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(vm_agent, context_, volume, holder));
+                    }});
+  if (attaching_.count(volume) != 0)
+    await_port(volume);
+}
+
+void host_supervisor_state::await_port(volume_id volume) {
+  auto agent = children_->get<vm_agent_actor>(path::vm_agent(volume.value()));
+  if (!agent) {
+    attach_failed(volume, make_error(errc::unavailable, "the volume's agent is starting again"), false);
+    return;
+  }
+  self_->request(agent, context_->options.request_timeout, atom::get_v)
+    .then(
+      [this, volume](const attachment& x) {
+        auto waiting = std::move(attaching_[volume]);
+        attaching_.erase(volume);
+        for (auto& promise : waiting)
+          promise.deliver(x);
+      },
+      [this, volume](const caf::error& e) {
+        const auto code = code_of(e);
+        attach_failed(volume, e, code != errc::unavailable && code != errc::timed_out);
+      });
+}
+
+void host_supervisor_state::attach_failed(volume_id volume, const caf::error& e, bool recorded) {
+  auto waiting = std::move(attaching_[volume]);
+  attaching_.erase(volume);
+  for (auto& promise : waiting)
+    promise.deliver(e);
+  if (!recorded)
+    return;
+  // The port cannot be opened: the attachment is taken back rather than tried for ever.
+  attached_.erase(volume);
+  children_->stop_one(path::vm_agent(volume.value()));
+  end_record(volume, done_promise{});
+}
+
+host_supervisor_state::done_promise host_supervisor_state::detach(volume_id volume, bool force) {
+  auto promise = self_->make_response_promise<void>();
+  auto agent = children_->get<vm_agent_actor>(path::vm_agent(volume.value()));
+  if (agent) {
+    self_->request(agent, force ? context_->options.request_timeout * 4 : detach_patience, atom::detach_v, force)
+      .then(
+        [this, volume, promise]() mutable {
+          attached_.erase(volume);
+          deliver_done(promise);
+        },
+        [promise](const caf::error& e) mutable { promise.deliver(e); });
+    return promise;
+  }
+  if (children_->contains(path::vm_agent(volume.value()))) {
+    promise.deliver(make_error(errc::unavailable, "the volume's agent is starting again"));
+    return promise;
+  }
+  // No agent, but perhaps an attachment that was not restored (the volume's agent could not open its port).
+  open(volume,
+    [this, volume, promise](const volume_actor& actor) mutable {
+      self_->request(actor, context_->options.request_timeout, atom::get_v)
+        .then(
+          [this, volume, promise](const volume_info& x) mutable {
+            if (x.record.attached)
+              end_record(volume, promise);
+            else
+              promise.deliver(make_error(errc::volume_detached, x.record.spec.name));
+          },
+          [promise](const caf::error& e) mutable { promise.deliver(e); });
+    },
+    [promise](const caf::error& e) mutable { promise.deliver(e); });
+  return promise;
+}
+
+host_supervisor_state::done_promise host_supervisor_state::resize(volume_id volume, uint64_t size_bytes) {
+  auto promise = self_->make_response_promise<void>();
+  auto agent = children_->get<vm_agent_actor>(path::vm_agent(volume.value()));
+  if (!agent) {
+    promise.deliver(make_error(errc::volume_detached, "volume " + std::to_string(volume.value())));
+    return promise;
+  }
+  self_->request(agent, context_->options.request_timeout, atom::resize_v, size_bytes)
+    .then([promise]() mutable { deliver_done(promise); },
+      [promise](const caf::error& e) mutable { promise.deliver(e); });
+  return promise;
+}
+
+std::vector<attachment> host_supervisor_state::list() const {
+  std::vector<attachment> result;
+  for (auto& [id, x] : attached_)
+    result.push_back(x);
+  return result;
+}
+
+void host_supervisor_state::end_record(volume_id volume, done_promise promise) {
+  auto refused = [this, volume, promise](const caf::error& e) mutable {
+    if (promise.pending())
+      promise.deliver(e);
+    else
+      context_->publish("ATTACHMENT_LEFT", "volume " + std::to_string(volume.value())
+                                             + " stays attached in the catalog: " + context_of(e));
+  };
+  open(volume,
+    [this, promise, refused](const volume_actor& actor) mutable {
+      self_->request(actor, context_->options.request_timeout, atom::attach_v, holder_id{0})
+        .then(
+          [promise](const volume_record&) mutable {
+            if (promise.pending())
+              deliver_done(promise);
+          },
+          refused);
+    },
+    refused);
+}
+
+void host_supervisor_state::open(volume_id volume, std::function<void(volume_actor)> then,
+  std::function<void(const caf::error&)> refused) {
+  auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
+  if (!volumes) {
+    refused(make_error(errc::unavailable, "the volume directory is starting"));
+    return;
+  }
+  self_->request(volumes, context_->options.request_timeout, atom::open_v, volume)
+    .then([then](const volume_actor& x) { then(x); }, refused);
+}
+
+} // namespace varve

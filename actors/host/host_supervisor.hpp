@@ -1,0 +1,61 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/host/vm_agent.hpp"
+#include "actors/node_context.hpp"
+#include "actors/supervision/children.hpp"
+#include "messages/interfaces.hpp"
+
+namespace varve {
+
+using host_supervisor_self = host_supervisor_actor::extend<
+  // Looks for attachments that the catalog knows and no agent serves: (round).
+  caf::reacts_to<atom::open, uint64_t>, VARVE_SUPERVISOR_MESSAGES>;
+
+/// Attaches volumes to the VMs of this host: one agent for each. After a restart, of its own or of the node, it starts the
+/// agents of all volumes that the catalog says are attached, as the holders that they were.
+class host_supervisor_state {
+public:
+  static inline const char* name = "varve.host-supervisor";
+  explicit host_supervisor_state(host_supervisor_self::pointer self) : self_(self) {}
+  host_supervisor_self::behavior_type make_behavior(context_ptr context);
+
+private:
+  using attach_promise = caf::typed_response_promise<attachment>;
+  using done_promise = caf::typed_response_promise<void>;
+
+  attach_promise attach(volume_id volume);
+  done_promise detach(volume_id volume, bool force);
+  done_promise resize(volume_id volume, uint64_t size_bytes);
+  std::vector<attachment> list() const;
+
+  void restore(uint64_t round);
+  void take_holder(volume_id volume);
+  void record(volume_id volume, holder_id holder);
+  /// The catalog says that the volume is attached: serves it, then answers whoever asked.
+  void serve(const volume_record& record);
+  void await_port(volume_id volume);
+  void attach_failed(volume_id volume, const caf::error& e, bool recorded);
+  void end_record(volume_id volume, done_promise promise);
+  void open(volume_id volume, std::function<void(volume_actor)> then, std::function<void(const caf::error&)> refused);
+
+  host_supervisor_self::pointer self_;
+  context_ptr context_;
+  std::optional<children> children_;
+  std::map<volume_id, attachment> attached_;
+  /// Attaches under way, with everyone who asked for the same.
+  std::map<volume_id, std::vector<attach_promise>> attaching_;
+  unsigned restore_attempts_ = 0;
+  uint64_t restore_round_ = 0;
+};
+
+host_supervisor_self::behavior_type host_supervisor(
+  host_supervisor_self::stateful_pointer<host_supervisor_state> self, context_ptr context);
+
+} // namespace varve

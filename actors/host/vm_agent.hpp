@@ -1,0 +1,104 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/host/need_book.hpp"
+#include "actors/node_context.hpp"
+#include "messages/interfaces.hpp"
+#include "runtime/caf/returned.hpp"
+
+namespace varve {
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, route_need& x) {
+  return f(caf::meta::type_name("varve::route_need"), x.volume, x.first, x.count, x.write);
+}
+
+/// Where the VM finds a volume of that name.
+attachment attachment_of(const node_context& context, volume_id volume, const std::string& name, holder_id holder);
+
+using vm_agent_self = vm_agent_actor::extend<
+  // The port's requests wait for these routes.
+  caf::reacts_to<atom::need, std::vector<route_need>>,
+  // Timers, with what they were set for: opening the port (again), the keep-alive, refused needs.
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::renew, uint64_t>, caf::reacts_to<atom::tick, uint64_t>,
+  caf::reacts_to<returned>>;
+
+/// Serves one attachment of a volume: opens its port, gets the leases that its requests need, keeps them alive and turns
+/// them into routes. It may die at any time: routes stay valid until their term, the port stays open, and the next agent
+/// of the same holder takes both over.
+class vm_agent_state {
+public:
+  static inline const char* name = "varve.vm-agent";
+  explicit vm_agent_state(vm_agent_self::pointer self) : self_(self) {}
+  vm_agent_self::behavior_type make_behavior(context_ptr context, volume_id volume, holder_id holder);
+
+private:
+  caf::result<attachment> get();
+  caf::typed_response_promise<void> resize(uint64_t size_bytes);
+  caf::typed_response_promise<void> detach(bool force);
+  caf::typed_response_promise<void> revoke(shard_id first, uint64_t count);
+  void refresh(const shard_home& home);
+  void need(const std::vector<route_need>& needs);
+
+  void open(uint64_t round);
+  void open_port(const volume_record& record);
+  void open_failed(const caf::error& e);
+  void opened();
+  void pump();
+  void acquire(const need_book::range& range);
+  void granted(const need_book::range& range, boot_time asked_at, const std::vector<lease_grant>& grants);
+  void refused(const need_book::range& range, const caf::error& e);
+  void arm_keep_alive(caf::timespan in);
+  void renew(uint64_t round);
+  void renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x);
+  void acquire_all_again();
+  void port_closed(errc status);
+  void release_leases(unsigned attempts);
+  void record_end(unsigned attempts);
+  void detached(const caf::error& e);
+  void on_exit(const caf::exit_msg& x);
+  template <class F>
+  void later(unsigned attempts, F f);
+
+  /// Where a route begins, and whether its shard exists: a run of absent shards may lie around existing ones.
+  using route_key = std::pair<uint64_t, bool>;
+
+  vm_agent_self::pointer self_;
+  context_ptr context_;
+  volume_id volume_;
+  holder_id holder_;
+  attachment attachment_;
+  bool open_ = false;
+  unsigned open_attempts_ = 0;
+  uint64_t open_round_ = 0;
+  std::vector<caf::typed_response_promise<attachment>> waiting_for_port_;
+
+  need_book book_;
+  uint64_t tick_round_ = 0;
+  /// What was granted and not taken back, as the data plane has it.
+  std::map<route_key, route> held_;
+
+  caf::timespan term_{0};
+  uint64_t renew_round_ = 0;
+  bool keep_alive_armed_ = false;
+  unsigned renew_attempts_ = 0;
+  /// The manager's number for what this holder has, unless something was granted or taken since: then it is not known.
+  uint64_t revision_ = 0;
+  bool revision_known_ = false;
+  /// Who said so: a new manager may not know all that was granted.
+  caf::actor_addr manager_;
+
+  bool detaching_ = false;
+  std::vector<caf::typed_response_promise<void>> waiting_for_detach_;
+};
+
+vm_agent_self::behavior_type vm_agent(vm_agent_self::stateful_pointer<vm_agent_state> self, context_ptr context,
+  volume_id volume, holder_id holder);
+
+} // namespace varve
