@@ -74,15 +74,15 @@ def measure(report, options, folder):
 def run(report, options, folder, pairs):
     seen = {}
     jobs = [j for j in JOBS if not options.jobs or options.jobs in j[0]]
-    for round in range(options.rounds):
-        report.say(f"round {round + 1} of {options.rounds}")
+    for turn in range(options.rounds):
+        report.say(f"round {turn + 1} of {options.rounds}")
         for pair, varve, peer, _ in pairs:
             for job, fio_options, figure in jobs:
                 servers = [("varve", varve), ("peer", peer)]
                 # Whoever goes second may find the machine warmer: take turns.
-                for who, uri in servers if round % 2 == 0 else reversed(servers):
+                for who, uri in servers if turn % 2 == 0 else reversed(servers):
                     out = harness.fio(folder, uri, *fio_options, f"--size={options.size}M", "--time_based",
-                                      f"--runtime={options.seconds}", f"--randseed={round + 1}", "--norandommap",
+                                      f"--runtime={options.seconds}", f"--randseed={turn + 1}", "--norandommap",
                                       timeout=60 + options.seconds * 3)["jobs"][0]
                     way = out["read" if "read" in job else "write"]
                     seen.setdefault((pair, job, who), []).append(
