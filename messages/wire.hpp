@@ -1,0 +1,66 @@
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/lease.hpp"
+#include "messages/migration.hpp"
+#include "messages/node.hpp"
+#include "messages/tier.hpp"
+#include "messages/varve.capnp.h"
+#include "messages/volume.hpp"
+
+/// What actors say and what programs are told mean the same; here one becomes the other, both ways, field by field.
+namespace varve {
+
+void to_wire(wire::Error::Builder to, const caf::error& x);
+caf::error from_wire(wire::Error::Reader x);
+
+void to_wire(wire::VolumeSpec::Builder to, const volume_spec& x);
+volume_spec from_wire(wire::VolumeSpec::Reader x);
+
+void to_wire(wire::Volume::Builder to, const volume_info& x);
+volume_info from_wire(wire::Volume::Reader x);
+
+void to_wire(wire::Attachment::Builder to, const attachment& x);
+attachment from_wire(wire::Attachment::Reader x);
+
+void to_wire(wire::Shard::Builder to, const shard_info& x);
+shard_info from_wire(wire::Shard::Reader x);
+
+void to_wire(wire::Tier::Builder to, const tier_info& x);
+tier_info from_wire(wire::Tier::Reader x);
+
+void to_wire(wire::Lease::Builder to, const lease_info& x);
+lease_info from_wire(wire::Lease::Reader x);
+
+void to_wire(wire::Migration::Builder to, const migration_progress& x);
+migration_progress from_wire(wire::Migration::Reader x);
+
+void to_wire(wire::NodeStatus::Builder to, const node_status& x);
+node_status from_wire(wire::NodeStatus::Reader x);
+
+void to_wire(wire::HealthFinding::Builder to, const health_finding& x);
+health_finding from_wire(wire::HealthFinding::Reader x);
+
+void to_wire(wire::Event::Builder to, const event& x);
+event from_wire(wire::Event::Reader x);
+
+void to_wire(wire::Actor::Builder to, const actor_info& x);
+actor_info from_wire(wire::Actor::Reader x);
+
+/// Lists, by the functions above. Longer than a Cap'n Proto list can be is cut.
+template <class Wire, class T>
+void list_to_wire(typename capnp::List<Wire>::Builder to, const std::vector<T>& from) {
+  for (unsigned i = 0; i < to.size(); ++i)
+    to_wire(to[i], from[i]);
+}
+
+template <class Wire>
+auto list_from_wire(typename capnp::List<Wire>::Reader from) {
+  std::vector<decltype(from_wire(from[0]))> result;
+  result.reserve(from.size());
+  for (auto x : from)
+    result.push_back(from_wire(x));
+  return result;
+}
+
+} // namespace varve
