@@ -1,0 +1,105 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/migration/migration.hpp"
+#include "actors/node_context.hpp"
+#include "actors/storage/tier.hpp"
+#include "actors/supervision/children.hpp"
+#include "messages/interfaces.hpp"
+
+namespace varve {
+
+using migration_supervisor_self = migration_supervisor_actor::extend<
+  // A migration tells how far it is.
+  caf::reacts_to<atom::publish, migration_progress>,
+  // Reads the journal: (attempts so far). Looks through the tiers for what lost migrations left behind: (tier, attempts).
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>,
+  VARVE_SUPERVISOR_MESSAGES>;
+
+/// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up sinks
+/// that no migration fills any more.
+class migration_supervisor_state {
+public:
+  static inline const char* name = "varve.migration-supervisor";
+  explicit migration_supervisor_state(migration_supervisor_self::pointer self) : self_(self) {}
+  migration_supervisor_self::behavior_type make_behavior(context_ptr context);
+
+private:
+  /// A start under way: what has been asked and found so far.
+  struct starting;
+  using starting_ptr = std::shared_ptr<starting>;
+  using ids_promise = caf::typed_response_promise<std::vector<migration_id>>;
+  using progress_promise = caf::typed_response_promise<migration_progress>;
+
+  /// One that is not over.
+  struct row {
+    migration_progress progress;
+    bool running = false;
+  };
+
+  ids_promise start(const migration_spec& spec);
+  progress_promise cancel(migration_id id);
+  progress_promise pause(migration_id id);
+  progress_promise resume(migration_id id);
+  std::vector<migration_progress> list() const;
+  void publish(const migration_progress& x);
+
+  // The steps of a start, in order.
+  void check_tier(starting_ptr x);
+  void open_volume(starting_ptr x);
+  void locate(starting_ptr x, uint64_t from);
+  void measure(starting_ptr x);
+  void reserve(starting_ptr x);
+  void number(starting_ptr x);
+  void journal(starting_ptr x);
+  void journalled(starting_ptr x);
+  void refuse(starting_ptr x, const caf::error& e);
+
+  void read_journal(uint64_t attempts);
+  void read_journal_after(const std::string& after, uint64_t attempts);
+  void add(const migration_record& record);
+  void run_more();
+  void run(migration_id id, row& x);
+  void finish(migration_id id);
+  void prune();
+
+  // Clearing up, tier by tier.
+  void sweep(const std::string& tier, uint64_t attempts);
+  void sweep_volume(const std::string& tier, volume_id volume, std::vector<found_shard> found);
+  void remove_leftover(const std::string& tier, const found_shard& x);
+
+  template <class T, class F>
+  void ask_child(migration_id id, progress_promise promise, T verb, F when_waiting);
+  std::string child_path(migration_id id) const;
+  /// The actor under a path, or the refusal is called.
+  template <class Handle>
+  Handle find(const starting_ptr& x, const std::string& path);
+
+  migration_supervisor_self::pointer self_;
+  context_ptr context_;
+  std::optional<children> children_;
+  /// The journal has been read: before that nothing is started.
+  bool ready_ = false;
+  std::map<migration_id, row> rows_;
+  /// Those that wait for others to end, in order.
+  std::deque<migration_id> waiting_;
+  /// The latest that ended; bounded.
+  std::deque<migration_progress> ended_;
+  /// Shards that a migration, a start or the clearing up is busy with.
+  std::set<shard_id> busy_;
+  size_t running_ = 0;
+};
+
+migration_supervisor_self::behavior_type migration_supervisor(
+  migration_supervisor_self::stateful_pointer<migration_supervisor_state> self, context_ptr context);
+
+} // namespace varve
