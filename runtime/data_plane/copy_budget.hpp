@@ -16,7 +16,8 @@ public:
     if (bytes_per_second == 0)
       return now;
     const auto start = std::max(now, next_);
-    next_ = start + boot_time{static_cast<int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_second))};
+    next_ =
+      start + boot_time{static_cast<int64_t>(static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_second))};
     return start;
   }
 

@@ -117,9 +117,9 @@ struct shard_summary {
   uint64_t allocated_bytes = 0;
 };
 
-/// The data path as the actors command it: volumes' ports, shards, routes, gates and copies, on reactors of its own. Any
-/// thread may call; each call is carried out on the reactor of its volume, in order per volume, and `done` is called
-/// there once: it must only pass the result on (send a message). Runs unchanged over simulated rings.
+/// The data path as the actors command it: volumes' ports, shards, routes, gates and copies, on reactors of its own.
+/// Any thread may call; each call is carried out on the reactor of its volume, in order per volume, and `done` is
+/// called there once: it must only pass the result on (send a message). Runs unchanged over simulated rings.
 class data_plane {
 public:
   template <class... Ts>
@@ -127,7 +127,8 @@ public:
 
   virtual ~data_plane() = default;
 
-  // -- ports (commanded by vm_agent) -----------------------------------------------------------------------------------
+  // -- ports (commanded by vm_agent)
+  // -----------------------------------------------------------------------------------
 
   /// Opens the volume to its VM. Opening what is open updates `on_need` and keeps connections and routes: so a
   /// restarted vm_agent takes over; it is told again what parked requests need.
@@ -148,7 +149,8 @@ public:
   /// Calls `sink` with what was asked since the last time, in batches, on the reactor's thread; null ends it.
   virtual void observe(volume_id volume, std::function<void(std::vector<io_observation>)> sink) = 0;
 
-  // -- shards (commanded by shard and tier actors) ---------------------------------------------------------------------
+  // -- shards (commanded by shard and tier actors)
+  // ---------------------------------------------------------------------
 
   /// Makes a shard and keeps it active.
   virtual void create_shard(std::string tier, shard_header header, callback<shard_summary> done) = 0;
@@ -164,7 +166,8 @@ public:
   virtual void list_active(std::string tier, callback<std::vector<shard_counters>> done) = 0;
   virtual void tier_statistics(callback<std::map<std::string, device_statistics>> done) = 0;
 
-  // -- migration (commanded by migration actors) -------------------------------------------------------------------------
+  // -- migration (commanded by migration actors)
+  // -------------------------------------------------------------------------
 
   struct move_ends {
     migration_id id;

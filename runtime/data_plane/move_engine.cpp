@@ -189,8 +189,9 @@ task<errc> move_engine::make_sink(move_ptr m, bool& fresh) {
   if (status == errc::already_exists) {
     fresh = false;
     status = co_await shards_.activate(m->to, m->sink);
-    const auto unusable = status == errc::bad_format || (status == errc::none && (!m->sink->header->incomplete ||
-                                                                                   m->sink->header->size != header.size));
+    const auto unusable =
+      status == errc::bad_format ||
+      (status == errc::none && (!m->sink->header->incomplete || m->sink->header->size != header.size));
     if (unusable) {
       // Whole, but its source was never sealed and has been written since (or the crash tore it): not a sink any more.
       m->sink = nullptr;
@@ -257,8 +258,10 @@ task<errc> move_engine::copy_todo(move_ptr m, uint64_t bytes_max, bool paced, co
   while (!m->todo.empty() && round.copied_bytes < bytes_max) {
     if (m->cancelled)
       co_return errc::cancelled;
+    // Whole blocks; the last one may go beyond bytes_max.
+    const auto blocks_left = (bytes_max - round.copied_bytes - 1) / block_size + 1;
     const auto chunk = std::min(paced && busy() ? limits_.chunk_busy : limits_.chunk_quiet,
-                                (bytes_max - round.copied_bytes + block_size - 1) / block_size * block_size);
+                                std::min(blocks_left, shard_size_max / block_size) * block_size);
     auto [from, to] = m->todo.take(chunk);
     const auto length = to - from;
     if (paced) {

@@ -15,8 +15,8 @@ struct move_limits {
   uint64_t chunk_quiet = 256u << 10;
   /// VMs count as active so long after a request.
   std::chrono::nanoseconds busy_for = std::chrono::milliseconds{20};
-  /// While VMs are active, copying keeps to the larger of a floor and a share of the rate that a chunk goes at by itself:
-  /// that leaves their requests the device and the thread for most of the time, and no migration hangs.
+  /// While VMs are active, copying keeps to the larger of a floor and a share of the rate that a chunk goes at by
+  /// itself: that leaves their requests the device and the thread for most of the time, and no migration hangs.
   uint64_t busy_bytes_per_second = 25'000'000;
   double busy_share = 0.3;
   /// How often a chunk that did not arrive as it was sent is sent again.

@@ -197,8 +197,8 @@ void reactor_data_plane::make_cores(const std::vector<reactor*>& on) {
         stores.push_back(tier.kind == tier_kind::memory ? make_memory_store(*x, tier) : make_file_store(*x, tier));
     }
     auto carrier = options_.make_fabric ? options_.make_fabric(*x) : std::make_unique<local_fabric>();
-    cores_.push_back(std::make_unique<reactor_core>(*x, std::move(stores), std::move(carrier), budget_, options_.nbd,
-                                                    options_.moves));
+    cores_.push_back(
+      std::make_unique<reactor_core>(*x, std::move(stores), std::move(carrier), budget_, options_.nbd, options_.moves));
   }
 }
 
@@ -250,7 +250,9 @@ uint32_t reactor_data_plane::reactor_of(volume_id volume) {
   return pins_.try_emplace(volume, static_cast<uint32_t>(volume.value() % cores_.size())).first->second;
 }
 
-block_backend* reactor_data_plane::backend(volume_id volume) { return cores_[reactor_of(volume)]->port(volume); }
+block_backend* reactor_data_plane::backend(volume_id volume) {
+  return cores_[reactor_of(volume)]->port(volume);
+}
 
 void reactor_data_plane::on_core_of(volume_id volume, std::function<void(reactor_core&)> f) {
   auto& core = *cores_[reactor_of(volume)];
@@ -393,10 +395,10 @@ void reactor_data_plane::tier_statistics(callback<std::map<std::string, device_s
         // Means are weighed by what they are means of; rates add up.
         auto mean = [](auto a, uint64_t na, auto b, uint64_t nb) {
           return na + nb == 0 ? a
-                              : std::chrono::nanoseconds{static_cast<int64_t>(
-                                  (static_cast<double>(a.count()) * static_cast<double>(na) +
-                                   static_cast<double>(b.count()) * static_cast<double>(nb)) /
-                                  static_cast<double>(na + nb))};
+                              : std::chrono::nanoseconds{
+                                  static_cast<int64_t>((static_cast<double>(a.count()) * static_cast<double>(na) +
+                                                        static_cast<double>(b.count()) * static_cast<double>(nb)) /
+                                                       static_cast<double>(na + nb))};
         };
         sum.read_latency_mean = mean(sum.read_latency_mean, sum.reads, mine.read_latency_mean, mine.reads);
         sum.write_latency_mean = mean(sum.write_latency_mean, sum.writes, mine.write_latency_mean, mine.writes);
@@ -430,7 +432,9 @@ void reactor_data_plane::end_move(move_ends ends, bool committed, callback<errc,
   on_core_of(ends.shard.volume, [=](reactor_core& core) { start(run_end(core, ends, committed, done)); });
 }
 
-void reactor_data_plane::set_copy_budget(uint64_t bytes_per_second) { budget_.set(bytes_per_second); }
+void reactor_data_plane::set_copy_budget(uint64_t bytes_per_second) {
+  budget_.set(bytes_per_second);
+}
 
 std::unique_ptr<data_plane> make_data_plane(data_plane_options options, std::string& problem) {
   return reactor_data_plane::make(std::move(options), problem);

@@ -131,9 +131,12 @@ task<errc> volume_port::acquire(uint64_t index, uint64_t count, access how, boot
     case reach::ready: shard->enter(); co_return errc::none;
     case reach::absent: co_return errc::none;
     case reach::refused:
-      if (++refusals <= eager_refusals)
+      if (++refusals <= eager_refusals) {
         asked_.erase(index);
-      ask(index, count, how == access::write);
+        ask(index, count, how != access::read);
+      } else {
+        asked_[index] = {reactor_.now(), how != access::read}; // left to the timer
+      }
       break;
     case reach::needs_route: {
       // What exists must be writable to be discarded; what may be absent is only looked for.
@@ -184,8 +187,8 @@ task<void> volume_port::opening(shard_key key) {
 
 void volume_port::ask(uint64_t first, uint64_t count, bool write) {
   const auto now = reactor_.now();
-  if (auto at = asked_.find(first); at != asked_.end() && now - at->second.at < ask_again_after &&
-                                    (at->second.write || !write))
+  if (auto at = asked_.find(first);
+      at != asked_.end() && now - at->second.at < ask_again_after && (at->second.write || !write))
     return;
   const auto each = std::min(count, asked_each_max);
   for (uint64_t i = 0; i < each; ++i)
@@ -214,8 +217,9 @@ void volume_port::note_run(uint64_t index, bool write) {
 void volume_port::deliver_needs() {
   needs_posted_ = false;
   auto needs = std::exchange(needs_, {});
-  std::sort(needs.begin(), needs.end(),
-            [](auto& a, auto& b) { return std::pair{a.write, a.first} < std::pair{b.write, b.first}; });
+  std::sort(needs.begin(), needs.end(), [](auto& a, auto& b) {
+    return std::pair{a.write, a.first} < std::pair{b.write, b.first};
+  });
   // Neighbours become one need, repeats none.
   size_t kept = 0;
   for (auto& x : needs) {
@@ -255,8 +259,8 @@ void volume_port::tick() {
   ticking_ = false;
   std::erase_if(asked_, [&](auto& x) { return now - x.second.at >= ask_again_after; });
   auto* late = options_.error_after.count() == 0
-    ? nullptr
-    : unpark(errc::timed_out, [&](auto& x) { return now - x.since >= options_.error_after; });
+                 ? nullptr
+                 : unpark(errc::timed_out, [&](auto& x) { return now - x.since >= options_.error_after; });
   ask_for_parked();
   deliver_observations();
   if (parked_first_ || (!closed_ && (!asked_.empty() || sink_)))
@@ -324,8 +328,7 @@ void volume_port::refuse_needs(shard_index first, uint64_t count, bool write, er
   const auto inside = [=](uint64_t index) { return index >= first.value() && index - first.value() < count; };
   std::erase_if(asked_, [&](auto& x) { return inside(x.first) && x.second.write == write; });
   resume(unpark(why, [&](auto& x) {
-    return inside(x.index) && (x.why == reach::needs_route || x.why == reach::refused) &&
-           (!write || waits_to_write(x));
+    return inside(x.index) && (x.why == reach::needs_route || x.why == reach::refused) && (!write || waits_to_write(x));
   }));
 }
 

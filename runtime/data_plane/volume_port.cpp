@@ -43,7 +43,9 @@ volume_port::volume_port(reactor& on, shard_table& shards, foreground_load& load
   });
 }
 
-volume_port::~volume_port() { *self_ = nullptr; }
+volume_port::~volume_port() {
+  *self_ = nullptr;
+}
 
 volume_port::access volume_port::access_of(const block_request& x) noexcept {
   switch (x.op) {
@@ -357,6 +359,8 @@ task<errc> volume_port::close(bool force) {
   co_return status;
 }
 
-volume_counters volume_port::counters() const { return counters_; }
+volume_counters volume_port::counters() const {
+  return counters_;
+}
 
 } // namespace varve
