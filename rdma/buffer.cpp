@@ -43,7 +43,8 @@ buffer buffer_pool::take(size_t size) {
 
 void buffer_pool::give(buffer&& used) {
   auto mine = std::move(used);
-  if (mine.empty() || kept_bytes_ + mine.size() > kept_bytes_max_)
+  // A buffer that is not ours may be of a size between two classes; it would be short for the class it rounds up to.
+  if (mine.empty() || !std::has_single_bit(mine.size()) || kept_bytes_ + mine.size() > kept_bytes_max_)
     return;
   kept_bytes_ += mine.size();
   idle_[class_of(mine.size())].push_back(std::move(mine));
