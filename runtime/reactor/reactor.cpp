@@ -37,7 +37,8 @@ bool reactor::run_posted() {
 bool reactor::step(boot_time deadline) {
   auto ran = run_posted();
   auto before = ring_.completed();
-  ring_.wait(deadline);
+  // What was run may be what the caller waits for.
+  ring_.wait(ran ? ring_.now() : deadline);
   return ring_.completed() != before || ran;
 }
 

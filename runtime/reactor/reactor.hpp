@@ -45,7 +45,7 @@ public:
   /// Runs `f` on the reactor's thread, in order of posting. Any thread. Never runs it inline.
   void post(std::function<void()> f);
 
-  /// One round: what was posted, then one `ring::wait` until `deadline`. Returns whether anything was run.
+  /// One round: what was posted, then one `ring::wait`, until `deadline` if nothing was. Returns whether anything ran.
   bool step(boot_time deadline);
 
   /// Steps until `stop`.

@@ -15,6 +15,8 @@ namespace varve {
 enum class ring_op : uint8_t {
   /// openat(AT_FDCWD, path, flags | O_CLOEXEC, mode) -> file descriptor.
   open,
+  /// Whoever closes a descriptor has cancelled and awaited what waits on it: closing does not end it, and the number
+  /// may soon be another's.
   close,
   /// preadv / pwritev of `vectors` at `offset`; may be short.
   read,

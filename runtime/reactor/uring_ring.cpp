@@ -1,8 +1,8 @@
+#include "runtime/reactor/attention.hpp"
 #include "runtime/reactor/operation_list.hpp"
 #include "runtime/reactor/rings.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -55,14 +55,11 @@ public:
   void submit(ring_operation& x) override;
   void cancel(ring_operation& x) override;
   void wait(boot_time deadline) override;
-  void wake() noexcept override;
+  void wake() noexcept override { attention_.wake(wake_fd_); }
   boot_time now() const noexcept override { return now_; }
   const char* name() const noexcept override { return "io_uring"; }
 
 private:
-  // What the reactor's thread is at; `wake` costs a system call only when it sleeps.
-  enum class attention : uint8_t { running, sleeping, woken };
-
   void start();
   void prepare(io_uring_sqe& entry, ring_operation& x);
   bool prepare_cancel(ring_operation& x);
@@ -83,7 +80,7 @@ private:
   detail::operation_list overflow_;
   detail::operation_list cancels_;
   detail::operation_list ended_;
-  alignas(64) std::atomic<attention> attention_ = attention::running;
+  detail::attention attention_;
 };
 
 std::string uring_ring::open(const ring_options& options) {
@@ -358,13 +355,9 @@ void uring_ring::wait(boot_time deadline) {
   }
   // Unarmed (the queue is full): a wake would not be seen, so do not sleep.
   auto block = wake_armed_ && ended_.empty() && overflow_.empty() && cancels_.empty() && deadline > now_;
-  if (block) {
-    auto expected = attention::running;
-    block = attention_.compare_exchange_strong(expected, attention::sleeping, std::memory_order_acq_rel);
-  }
+  block = block && attention_.fall_asleep();
   enter(block, deadline);
-  // Takes the wake that led here, and with it what was done before it.
-  attention_.exchange(attention::running, std::memory_order_acq_rel);
+  attention_.get_up();
   now_ = detail::read_boot_clock();
   // First what ended without the kernel; only what is there now.
   detail::operation_list done;
@@ -374,14 +367,6 @@ void uring_ring::wait(boot_time deadline) {
     finish(*x, x->result);
   }
   reap();
-}
-
-void uring_ring::wake() noexcept {
-  if (attention_.exchange(attention::woken, std::memory_order_acq_rel) != attention::sleeping)
-    return;
-  const uint64_t one = 1;
-  while (::write(wake_fd_, &one, sizeof(one)) < 0 && errno == EINTR)
-    continue;
 }
 
 } // namespace
