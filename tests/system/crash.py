@@ -203,4 +203,4 @@ if __name__ == "__main__":
     options.add_argument("--seed", type=int)
     chosen, rest = options.parse_known_args()
     MOMENTS, SEED = chosen.moments, chosen.seed
-    unittest.main(argv=["crash.py", *rest], verbosity=2)
+    unittest.main(argv=["crash.py", *rest], verbosity=2, warnings="ignore")

@@ -367,4 +367,4 @@ def fio(folder, volume, *options, timeout=120, check=True):
 
 def main():
     # Its arguments are unittest's: names of cases, -v, -f.
-    unittest.main(module="__main__", verbosity=2)
+    unittest.main(module="__main__", verbosity=2, warnings="ignore")
