@@ -134,8 +134,11 @@ void nbd_connection::finish() {
     cancel(timer_);
     return;
   }
+  // A write that has not arrived as a whole is nobody's.
   if (filling_)
     recycle(*std::exchange(filling_, nullptr));
+  if (whole_)
+    recycle(*std::exchange(whole_, nullptr));
   closing_ = true;
   reactor_.ring().submit(close_.x);
 }
@@ -164,7 +167,8 @@ void nbd_connection::stop_intake() {
     cancel(receive_);
 }
 
-// -- receiving -----------------------------------------------------------------------------------------------------------
+// -- receiving
+// -----------------------------------------------------------------------------------------------------------
 
 bool nbd_connection::wants_bytes() const {
   return intake_ == intake::open && !receiving_ && !stalled_ && !broken_;
@@ -185,7 +189,8 @@ void nbd_connection::prepare_receive() {
   auto room = in_.size() - tail_;
   if (expect_large_)
     room = std::min<size_t>(room, block_size);
-  receive_vectors_[count++] = {in_.data() + tail_, room};
+  if (whole_left_ == 0)
+    receive_vectors_[count++] = {in_.data() + tail_, room};
   receive_.x.vectors = receive_vectors_;
   receive_.x.vector_count = count;
 }
@@ -242,17 +247,14 @@ void nbd_connection::parse() {
     if (negotiation_)
       return;
   }
-  if (filling_) {
-    if (filled_ < filling_->length)
+  while (intake_ != intake::ended) {
+    if (filling_ && !fill())
       return;
-    auto& x = *std::exchange(filling_, nullptr);
-    if (intake_ == intake::refusing)
-      reply(x, nbd::error::shutdown);
-    else
-      submit(x);
-  }
-  // A filling_ request keeps what follows it in the stream for the next round.
-  while (intake_ != intake::ended && !filling_) {
+    if (whole_) {
+      if (!next_piece())
+        return;
+      continue;
+    }
     if (skip_ > 0) {
       auto here = std::min<uint64_t>(skip_, tail_ - head_);
       head_ += here;
@@ -304,8 +306,8 @@ void nbd_connection::negotiate() {
 
 size_t nbd_connection::cost_of(const nbd::request_header& x) const {
   switch (x.type) {
-  case nbd::command::read:
-  case nbd::command::write: return x.length <= options_.payload_bytes_max ? x.length : 0;
+  case nbd::command::read: return x.length <= options_.payload_bytes_max ? x.length : 0;
+  case nbd::command::write: return x.length <= piece_bytes ? x.length : 0; // else each piece counts for itself
   case nbd::command::block_status: return block_status_cost;
   default: return 0;
   }
@@ -377,28 +379,93 @@ void nbd_connection::request(const nbd::request_header& x) {
     r.cost = cost_of(x);
     bytes_ += r.cost;
   }
-  if (x.type != nbd::command::write)
+  r.status = nbd::error::none;
+  if (x.type != nbd::command::write) {
+    expect_large_ = false;
     return wrong == nbd::error::none ? submit(r) : reply(r, wrong);
+  }
+  if (wrong == nbd::error::none)
+    return write(r);
+  skip_ = x.length;
+  reply(r, wrong);
+}
 
-  if (wrong == nbd::error::none) {
-    try {
-      r.payload = reactor_.buffers().take(x.length);
-    } catch (const std::bad_alloc&) {
-      wrong = nbd::error::no_memory;
-    }
+void nbd_connection::write(nbd_request& x) {
+  expect_large_ = x.length > piece_bytes / 2;
+  if (x.length > piece_bytes) {
+    x.pieces = 1;
+    whole_ = &x;
+    whole_left_ = x.length;
+    return;
   }
-  if (wrong != nbd::error::none) {
+  try {
+    x.payload = reactor_.buffers().take(x.length);
+  } catch (const std::bad_alloc&) {
     skip_ = x.length;
-    return reply(r, wrong);
+    return reply(x, nbd::error::no_memory);
   }
-  expect_large_ = x.length >= large_write;
-  auto here = std::min<size_t>(x.length, tail_ - head_);
-  std::memcpy(r.payload.data(), in_.data() + head_, here);
+  filling_ = &x;
+  filled_ = 0;
+}
+
+/// Starts the next piece of a large write; false when there is no room for it now.
+bool nbd_connection::next_piece() {
+  if (whole_->status != nbd::error::none)
+    skip_ = std::exchange(whole_left_, 0); // no use in writing the rest
+  if (whole_left_ == 0) {
+    piece_over(*std::exchange(whole_, nullptr), errc::none);
+    return true;
+  }
+  // The first piece ends at a block's boundary, so that the others are whole blocks.
+  auto offset = whole_->block.offset + whole_->length - whole_left_;
+  auto length = std::min<uint64_t>(whole_left_, piece_bytes - offset % block_size);
+  stalled_for_ = length;
+  if (!room_for(length)) {
+    stalled_ = true;
+    return false;
+  }
+  buffer payload;
+  try {
+    payload = reactor_.buffers().take(length);
+  } catch (const std::bad_alloc&) {
+    whole_->status = nbd::error::no_memory;
+    return true;
+  }
+  auto& x = take_request();
+  x.type = nbd::command::write;
+  x.whole = whole_;
+  x.length = static_cast<uint32_t>(length);
+  x.cost = length;
+  x.block.offset = offset;
+  x.block.length = length;
+  x.block.fua = whole_->block.fua;
+  x.block.no_hole = false;
+  x.payload = std::move(payload);
+  bytes_ += length;
+  whole_left_ -= length;
+  ++whole_->pieces;
+  filling_ = &x;
+  filled_ = 0;
+  return true;
+}
+
+/// Takes what has arrived of filling_'s payload; true when it was all, and has gone to the backend.
+bool nbd_connection::fill() {
+  auto here = std::min<size_t>(filling_->length - filled_, tail_ - head_);
+  std::memcpy(filling_->payload.data() + filled_, in_.data() + head_, here);
   head_ += here;
-  if (here == x.length)
-    return submit(r);
-  filling_ = &r;
-  filled_ = here;
+  filled_ += here;
+  if (filled_ < filling_->length)
+    return false;
+  submit(*std::exchange(filling_, nullptr));
+  return true;
+}
+
+void nbd_connection::piece_over(nbd_request& whole, errc status) {
+  if (whole.status == nbd::error::none)
+    whole.status = to_nbd(status, intake_ == intake::refusing);
+  if (--whole.pieces == 0)
+    reply(whole, whole.status);
 }
 
 void nbd_connection::submit(nbd_request& x) {
@@ -416,8 +483,6 @@ void nbd_connection::submit(nbd_request& x) {
   case nbd::command::block_status: varve::start(block_status(x)); return;
   case nbd::command::disconnect: assert(false);
   }
-  if (x.type != nbd::command::read)
-    expect_large_ = expect_large_ && x.type == nbd::command::write;
   backend_->submit(x.block);
 }
 
@@ -461,11 +526,18 @@ void nbd_connection::completed(nbd_request& x) {
     reactor_.buffers().give(std::exchange(x.payload, {}));
     bytes_ -= std::exchange(x.cost, 0);
   }
-  reply(x, to_nbd(x.block.status, intake_ == intake::refusing));
+  if (auto* whole = std::exchange(x.whole, nullptr)) {
+    auto status = x.block.status;
+    recycle(x);
+    piece_over(*whole, status);
+  } else {
+    reply(x, to_nbd(x.block.status, intake_ == intake::refusing));
+  }
   pump(false);
 }
 
-// -- sending -----------------------------------------------------------------------------------------------------------
+// -- sending
+// -----------------------------------------------------------------------------------------------------------
 
 void nbd_connection::reply(nbd_request& x, nbd::error status) {
   x.status = status;

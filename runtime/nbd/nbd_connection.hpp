@@ -60,10 +60,12 @@ private:
   /// Open; answering only with ESHUTDOWN; not taking any more bytes.
   enum class intake : uint8_t { open, refusing, ended };
 
-  static constexpr size_t batch_max = 128;  // replies per sendmsg
-  static constexpr size_t header_max = 40;  // of one reply, without its payload
-  static constexpr size_t rounds_max = 8;   // before others have their turn
-  static constexpr size_t large_write = 64u << 10;
+  static constexpr size_t batch_max = 128; // replies per sendmsg
+  static constexpr size_t header_max = 40; // of one reply, without its payload
+  static constexpr size_t rounds_max = 8;  // before others have their turn
+  // A write's payload goes to the backend in pieces of so much at most, while the rest is still arriving: the client
+  // is not held up by the backend's copying, and a piece stays in the processor's cache until it is written.
+  static constexpr size_t piece_bytes = 128u << 10;
 
   template <void (nbd_connection::*F)(int32_t)>
   void prepare(operation& x, ring_op op);
@@ -84,6 +86,10 @@ private:
   nbd::error check(const nbd::request_header& x) const;
   size_t cost_of(const nbd::request_header& x) const;
   bool room_for(size_t bytes) const;
+  void write(nbd_request& x);
+  bool next_piece();
+  bool fill();
+  void piece_over(nbd_request& whole, errc status);
   void submit(nbd_request& x);
   task<void> block_status(nbd_request& x);
   void completed(nbd_request& x);
@@ -128,13 +134,15 @@ private:
   bool stalled_ = false; // what is next in in_ waits for room
   bool closing_ = false; // the descriptor's close is under way
 
-  buffer in_; // [head_, tail_) is received and not parsed
+  buffer in_;              // [head_, tail_) is received and not parsed
   size_t stalled_for_ = 0; // so much room
   size_t head_ = 0;
   size_t tail_ = 0;
-  nbd_request* filling_ = nullptr; // a write whose payload is being received where it belongs
+  nbd_request* filling_ = nullptr; // a write, or a piece of one, whose payload is being received where it belongs
   size_t filled_ = 0;
-  uint64_t skip_ = 0; // bytes of a refused write's payload that are still to come
+  nbd_request* whole_ = nullptr; // the large write whose pieces are being received
+  uint64_t whole_left_ = 0;      // its bytes that are in no piece yet
+  uint64_t skip_ = 0;            // bytes of a failed write's payload that are still to come
   bool expect_large_ = false;
   size_t parsed_ = 0; // requests of this round
   operation receive_;

@@ -50,7 +50,9 @@ void reply_header(bytes& out, nbd::option to, nbd::option_reply type, size_t len
   nbd::append(out, static_cast<uint32_t>(length));
 }
 
-void ack(bytes& out, nbd::option to) { reply_header(out, to, nbd::option_reply::ack, 0); }
+void ack(bytes& out, nbd::option to) {
+  reply_header(out, to, nbd::option_reply::ack, 0);
+}
 
 /// `why` is for people; clients print it.
 void refuse(bytes& out, nbd::option to, nbd::option_reply type, std::string_view why) {

@@ -13,7 +13,8 @@ struct nbd_options {
   /// Those beyond are accepted and closed at once.
   size_t connections_max = 64;
 
-  /// Of the negotiation: how many options, how long each one's data (longer data is skipped and refused), how much time.
+  /// Of the negotiation: how many options, how long each one's data (longer data is skipped and refused), how much
+  /// time.
   size_t options_max = 64;
   size_t option_bytes_max = 16u << 10;
   std::chrono::nanoseconds negotiation_time{std::chrono::seconds{10}};

@@ -12,7 +12,8 @@
 /// reference implementation), in lower case. Everything on the wire is big-endian.
 namespace varve::nbd {
 
-// -- handshake ---------------------------------------------------------------------------------------------------------
+// -- handshake
+// ---------------------------------------------------------------------------------------------------------
 
 inline constexpr uint64_t magic = 0x4e42444d41474943;        // "NBDMAGIC"
 inline constexpr uint64_t option_magic = 0x49484156454f5054; // "IHAVEOPT"
@@ -59,7 +60,8 @@ inline constexpr std::string_view allocation_context = "base:allocation";
 /// Our number for it in replies.
 inline constexpr uint32_t allocation_context_id = 1;
 
-// -- transmission ------------------------------------------------------------------------------------------------------
+// -- transmission
+// ------------------------------------------------------------------------------------------------------
 
 inline constexpr uint16_t transmission_has_flags = 1 << 0;
 inline constexpr uint16_t transmission_read_only = 1 << 1;
@@ -124,7 +126,8 @@ inline constexpr size_t request_size = 28;
 inline constexpr size_t simple_reply_size = 16;
 inline constexpr size_t structured_reply_size = 20;
 
-// -- byte order --------------------------------------------------------------------------------------------------------
+// -- byte order
+// --------------------------------------------------------------------------------------------------------
 
 template <class T>
 constexpr T swapped(T x) noexcept {

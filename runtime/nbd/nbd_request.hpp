@@ -26,6 +26,10 @@ struct nbd_request {
   size_t reply_bytes = 0;
   /// write: what block.payload shows.
   buffer payload;
+  /// A large write goes to the backend in pieces, each a request of its own. Of a piece: the write that it belongs to.
+  nbd_request* whole = nullptr;
+  /// Of a large write: how many pieces are not complete, counting one more until all have been submitted.
+  uint32_t pieces = 0;
   /// block_status: what the backend says, then what is sent.
   std::vector<volume_extent> extents;
   std::vector<std::byte> descriptors;

@@ -50,7 +50,9 @@ occupant look_at(const std::string& path) {
 nbd_server::nbd_server(reactor& on, export_directory& exports, nbd_options options)
   : reactor_(on), exports_(exports), options_(std::move(options)) {}
 
-nbd_server::~nbd_server() { assert(fd_ < 0 && connections_.empty()); }
+nbd_server::~nbd_server() {
+  assert(fd_ < 0 && connections_.empty());
+}
 
 errc nbd_server::listen(const std::string& path) {
   assert(fd_ < 0 && !closing_);

@@ -26,8 +26,9 @@ public:
   /// path is longer than a socket's may be; errc::device_failed else. Blocks for a few system calls.
   errc listen(const std::string& path);
 
-  /// Stops accepting, removes the socket file, closes every connection as nbd_connection::close does, with `force` after
-  /// options.drain_time at the latest. Ends when nothing of the server is left in flight. A second call may add `force`.
+  /// Stops accepting, removes the socket file, closes every connection as nbd_connection::close does, with `force`
+  /// after options.drain_time at the latest. Ends when nothing of the server is left in flight. A second call may add
+  /// `force`.
   task<void> close(bool force);
 
   const nbd_counters& counters() const noexcept { return counters_; }

@@ -41,9 +41,8 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "indirect") == 0)
       options.direct = false;
   }
-  std::string refusal;
-  auto made = make_uring_ring({}, refusal);
-  reactor on{*made};
+  auto made = make_ring({});
+  reactor on{*made.ring};
   test::memory_backend backend{on, std::strtoull(argv[2], nullptr, 10) << 20, faults, read_only};
   test::named_exports exports;
   exports.known[""] = &backend;
