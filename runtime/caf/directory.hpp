@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <caf/actor_addr.hpp>
 #include <caf/actor_cast.hpp>
 #include <caf/actor_control_block.hpp>
 
@@ -61,6 +62,15 @@ public:
     std::vector<std::string> result;
     for (auto at = actors_.lower_bound(prefix); at != actors_.end() && at->first.starts_with(prefix); ++at)
       result.push_back(at->first);
+    return result;
+  }
+
+  /// How many of them.
+  size_t count(const std::string& prefix) const {
+    std::lock_guard guard{mutex_};
+    size_t result = 0;
+    for (auto at = actors_.lower_bound(prefix); at != actors_.end() && at->first.starts_with(prefix); ++at)
+      ++result;
     return result;
   }
 
