@@ -80,7 +80,8 @@ errc errc_of_result(int32_t result) noexcept {
 
 task<errc> read_fully(ring& on, int fd, uint64_t offset, std::span<std::byte> into) {
   iovec vector{into.data(), into.size()};
-  co_return co_await transfer_fully(on, ring_op::read, fd, offset, std::span<iovec>{&vector, 1});
+  const std::span<iovec> one{&vector, 1};
+  co_return co_await transfer_fully(on, ring_op::read, fd, offset, one);
 }
 
 task<errc> read_fully(ring& on, int fd, uint64_t offset, std::span<iovec> vectors) {
@@ -89,7 +90,8 @@ task<errc> read_fully(ring& on, int fd, uint64_t offset, std::span<iovec> vector
 
 task<errc> write_fully(ring& on, int fd, uint64_t offset, std::span<const std::byte> from) {
   iovec vector{const_cast<std::byte*>(from.data()), from.size()};
-  co_return co_await transfer_fully(on, ring_op::write, fd, offset, std::span<iovec>{&vector, 1});
+  const std::span<iovec> one{&vector, 1};
+  co_return co_await transfer_fully(on, ring_op::write, fd, offset, one);
 }
 
 task<errc> write_fully(ring& on, int fd, uint64_t offset, std::span<iovec> vectors) {
