@@ -118,6 +118,8 @@ struct node_context {
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.
   std::function<uint64_t()> wall_seconds;
+  /// When the process began, as `now` counts.
+  boot_time started_at{0};
   /// Lists the shards of a tier, off the actors' threads; `done` is called once, on any thread, and must only pass it on.
   std::function<void(const std::string& tier, std::function<void(tier_scan)> done)> scan_tier;
   /// Tells the monitor and the log of something that happened (a stable code, a sentence). Any thread.

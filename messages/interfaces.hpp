@@ -31,7 +31,7 @@ using catalog_actor = caf::typed_actor<
   caf::replies_to<atom::commit, catalog_batch>::with<uint64_t>,
   // Entries by prefix, after a key (exclusive), at most a number.
   caf::replies_to<atom::list, std::string, std::string, uint64_t>::with<catalog_page>,
-  // The incarnation of this manager: one higher than any before, durable before it is told. The same for the life of the catalog actor's node process.
+  // An incarnation for a new manager: one higher than any before, durable before it is told.
   caf::replies_to<atom::get>::with<uint64_t>>;
 
 /// The shard map of one volume.

@@ -131,7 +131,8 @@ void children::stop_next() {
     if (last.actor) {
       // One at a time: a feeder is gone before what it feeds is told.
       caf::anon_send_exit(caf::actor_cast<caf::actor>(last.actor), caf::exit_reason::user_shutdown);
-      send_self(context_->options.stop_grace, caf::make_message(atom::stop_v, ++stop_round_));
+      send_self(last.spec.stop_grace.count() > 0 ? last.spec.stop_grace : context_->options.stop_grace,
+        caf::make_message(atom::stop_v, ++stop_round_));
       return;
     }
     context_->tree->removed(last.spec.path);

@@ -26,6 +26,8 @@ struct child_spec {
   std::string type;
   /// Makes it; must not wait. Called again for each restart.
   std::function<caf::strong_actor_ptr()> spawn;
+  /// How long it may take to stop before it is killed; 0: options.stop_grace. A supervisor needs more than its children.
+  caf::timespan stop_grace{0};
 };
 
 /// What an actor must add to its interface to keep `children`: X::extend<VARVE_SUPERVISOR_MESSAGES> and the two lines
@@ -82,8 +84,9 @@ private:
     child_spec spec;
     caf::strong_actor_ptr actor;
     restart_policy policy;
-    /// Counts starts: a restart timer of an older life is ignored.
+    /// For its restart.
     bool waiting = false;
+    /// Told to stop, and not to be restarted.
     bool leaving = false;
   };
 

@@ -1,0 +1,93 @@
+#include "actors/management/catalog.hpp"
+
+#include "messages/errors.hpp"
+#include "runtime/catalog/records.hpp"
+
+namespace varve {
+
+namespace {
+
+/// Entries of one page, whatever is asked for: an answer must not grow with the catalog.
+constexpr uint64_t page_max = 4096;
+/// A conflict means that another manager started in the same moment.
+constexpr unsigned incarnation_attempts_max = 5;
+
+} // namespace
+
+catalog_self::behavior_type catalog(catalog_self::stateful_pointer<catalog_state> self, context_ptr context) {
+  return self->state.make_behavior(std::move(context));
+}
+
+catalog_self::behavior_type catalog_state::make_behavior(context_ptr context) {
+  context_ = std::move(context);
+  return {
+    [this](atom::commit, catalog_batch& batch) { return commit(batch); },
+    [this](atom::list, std::string& prefix, std::string& after, uint64_t limit) { return list(prefix, after, limit); },
+    [this](atom::get) { return incarnation(); },
+    [](const returned& x) { x.run(); },
+  };
+}
+
+caf::typed_response_promise<uint64_t> catalog_state::commit(catalog_batch& batch) {
+  auto promise = self_->make_response_promise<uint64_t>();
+  context_->store->commit(std::move(batch), returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+    if (x.status == errc::none)
+      promise.deliver(x.revision);
+    else
+      promise.deliver(make_error(x.status, x.context));
+  }));
+  return promise;
+}
+
+caf::typed_response_promise<catalog_page> catalog_state::list(std::string& prefix, std::string& after, uint64_t limit) {
+  auto promise = self_->make_response_promise<catalog_page>();
+  context_->store->list(std::move(prefix), std::move(after), std::min(limit, page_max),
+    returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+      if (x.status == errc::none)
+        promise.deliver(catalog_page{x.entries, x.revision});
+      else
+        promise.deliver(make_error(x.status, x.context));
+    }));
+  return promise;
+}
+
+caf::typed_response_promise<uint64_t> catalog_state::incarnation() {
+  auto promise = self_->make_response_promise<uint64_t>();
+  raise_incarnation(promise, 0);
+  return promise;
+}
+
+void catalog_state::raise_incarnation(caf::typed_response_promise<uint64_t> promise, unsigned attempts) {
+  auto raise = [this, promise, attempts](const catalog_result& x) mutable {
+    uint64_t last = 0, revision = 0;
+    caf::error problem;
+    if (x.status != errc::none)
+      problem = make_error(x.status, x.context);
+    else if (!x.entries.empty() && x.entries.front().key == key::incarnation) {
+      revision = x.entries.front().revision;
+      problem = decode(x.entries.front().value, last);
+    }
+    // It is the upper half of an epoch.
+    if (!problem && last >= UINT32_MAX)
+      problem = make_error(errc::limit_reached, "manager incarnations");
+    if (problem) {
+      promise.deliver(std::move(problem));
+      return;
+    }
+    catalog_batch batch;
+    batch.compare.push_back({key::incarnation, revision});
+    batch.changes.push_back({key::incarnation, encode(last + 1), false});
+    context_->store->commit(std::move(batch),
+      returning<catalog_result>(self_, [this, promise, attempts, last](const catalog_result& x) mutable {
+        if (x.status == errc::none)
+          promise.deliver(last + 1);
+        else if (x.status == errc::conflict && attempts + 1 < incarnation_attempts_max)
+          raise_incarnation(promise, attempts + 1);
+        else
+          promise.deliver(make_error(x.status, x.context));
+      }));
+  };
+  context_->store->list(key::incarnation, "", 1, returning<catalog_result>(self_, raise));
+}
+
+} // namespace varve

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "actors/node_context.hpp"
+#include "messages/interfaces.hpp"
+#include "runtime/caf/returned.hpp"
+
+namespace varve {
+
+/// The interface, and what the actor says to itself.
+using catalog_self = catalog_actor::extend<caf::reacts_to<returned>>;
+
+/// Hands batches to the store and answers when the store has. Keeps nothing: the store is the truth, also after a restart.
+class catalog_state {
+public:
+  static inline const char* name = "varve.catalog";
+  explicit catalog_state(catalog_self::pointer self) : self_(self) {}
+  catalog_self::behavior_type make_behavior(context_ptr context);
+
+private:
+  caf::typed_response_promise<uint64_t> commit(catalog_batch& batch);
+  caf::typed_response_promise<catalog_page> list(std::string& prefix, std::string& after, uint64_t limit);
+  caf::typed_response_promise<uint64_t> incarnation();
+  void raise_incarnation(caf::typed_response_promise<uint64_t> promise, unsigned attempts);
+
+  catalog_self::pointer self_;
+  context_ptr context_;
+};
+
+catalog_self::behavior_type catalog(catalog_self::stateful_pointer<catalog_state> self, context_ptr context);
+
+} // namespace varve

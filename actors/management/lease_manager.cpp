@@ -1,0 +1,417 @@
+#include "actors/management/lease_manager.hpp"
+
+#include <algorithm>
+
+#include "actors/supervision/children.hpp"
+#include "messages/errors.hpp"
+#include "runtime/caf/returned.hpp"
+
+namespace varve {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr caf::timespan retry_after = 200ms;
+/// Acquisitions under way, those that wait included.
+constexpr size_t acquisitions_max = 10'000;
+
+std::string path_of(lease_id id) {
+  return path::leases + "/" + std::to_string(id.value());
+}
+
+} // namespace
+
+lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self, context_ptr context) {
+  return self->state.make_behavior(std::move(context));
+}
+
+lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr context) {
+  context_ = std::move(context);
+  living_ = std::make_shared<living>();
+  const auto& leases = context_->options.leases;
+  unknown_until_ = context_->now() + std::max(leases.term, leases.term_sensitive) + leases.drift_bound;
+  wait_until_ = context_->now() + context_->options.request_timeout / 2;
+  for (const auto& x : context_->options.tiers)
+    inventory_open_.insert(x.store.name);
+  self_->set_down_handler([this](const caf::down_msg& x) { lease_down(x); });
+  self_->attach_functor([living = living_, context = context_] {
+    for (auto& [id, actor] : living->actors) {
+      context->directory->remove(path_of(id), caf::actor_cast<caf::actor_addr>(actor));
+      caf::anon_send_exit(caf::actor_cast<caf::actor>(actor), caf::exit_reason::kill);
+    }
+    living->actors.clear();
+  });
+  self_->send(self_, atom::tick_v);
+  return {
+    [this](atom::acquire, lease_request& request, lease_holder_actor& holder) { return acquire(request, holder); },
+    [this](atom::renew, holder_id holder) { return renew(holder); },
+    [this](atom::release, holder_id holder, shard_id first, uint64_t count) { release(holder, first, count); },
+    [this](atom::evict, shard_id shard) { return evict(shard); },
+    [this](atom::refresh, const shard_home& home) { refresh(home); },
+    [this](atom::list, volume_id volume) { return list(volume); },
+    [this](atom::expire, lease_id id) { expired(id); },
+    [this](atom::release, lease_id id, bool clean) { revoked(id, clean); },
+    [this](atom::tick) { take_over(); },
+    [this](atom::stop, uint64_t id) { time_over(id); },
+    [this](atom::resume, uint64_t id) {
+      if (id == 0) {
+        wake_waiting();
+        return;
+      }
+      if (acquisitions_.count(id))
+        begin(id);
+    },
+  };
+}
+
+// -- starting ----------------------------------------------------------------------------------------------------------
+
+void lease_manager_state::take_over() {
+  if (incarnation_ == 0) {
+    auto again = [this](const caf::error& e) {
+      if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format)
+        self_->quit(e);
+      else
+        self_->delayed_send(self_, retry_after, atom::tick_v);
+    };
+    auto catalog = context_->directory->get<catalog_actor>(path::catalog);
+    if (!catalog) {
+      again(make_error(errc::unavailable, path::catalog));
+      return;
+    }
+    self_->request(catalog, context_->options.request_timeout, atom::get_v)
+      .then(
+        [this](uint64_t incarnation) {
+          incarnation_ = incarnation;
+          table_ = lease_table{incarnation};
+          take_over();
+        },
+        again);
+    return;
+  }
+  for (const auto& tier : inventory_open_)
+    take_inventory(tier);
+}
+
+void lease_manager_state::take_inventory(const std::string& name) {
+  auto again = [this](const caf::error& e) {
+    if (code_of(e) == errc::stale_epoch) {
+      // There is a newer manager: this one must not grant anything any more.
+      self_->quit(e);
+      return;
+    }
+    self_->delayed_send(self_, retry_after, atom::tick_v);
+  };
+  auto tier = context_->directory->get<tier_actor>(path::tier(name));
+  if (!tier) {
+    again(make_error(errc::unavailable, path::tier(name)));
+    return;
+  }
+  self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
+    .then(
+      [this, name](const std::vector<lease_grant>& grants) {
+        if (inventory_open_.erase(name) == 0)
+          return;
+        const auto& options = context_->options.leases;
+        for (const auto& x : grants) {
+          // The term that is left is storage's view; the holder may have been renewed a moment ago by the last manager.
+          const auto full = std::max({options.term, options.term_sensitive, x.term});
+          table_.adopt(x, context_->now() + full + options.drift_bound);
+          for (auto id : table_.of_holder(x.holder, x.home.id, 1))
+            if (living_->actors.count(id) == 0)
+              start_lease(id);
+        }
+        wake_later();
+      },
+      again);
+}
+
+bool lease_manager_state::ready() const {
+  return incarnation_ != 0 && (inventory_open_.empty() || context_->now() >= wait_until_);
+}
+
+// -- the interface -----------------------------------------------------------------------------------------------------
+
+caf::typed_response_promise<std::vector<lease_grant>> lease_manager_state::acquire(
+  lease_request& request, lease_holder_actor& holder) {
+  auto promise = self_->make_response_promise<std::vector<lease_grant>>();
+  if (request.holder.value() == 0 || request.count == 0 || !holder) {
+    promise.deliver(make_error(errc::invalid_argument, "a lease needs a holder and at least one shard"));
+    return promise;
+  }
+  if (acquisitions_.size() >= acquisitions_max || table_.size() >= context_->options.leases.leases_max) {
+    promise.deliver(make_error(errc::limit_reached, std::to_string(context_->options.leases.leases_max) + " leases"));
+    return promise;
+  }
+  const auto id = ++next_;
+  auto& x = acquisitions_[id];
+  x.request = request;
+  x.holder = std::move(holder);
+  x.promise = promise;
+  self_->delayed_send(self_, context_->options.leases.acquire_timeout, atom::stop_v, id);
+  begin(id);
+  return promise;
+}
+
+caf::result<lease_renewal> lease_manager_state::renew(holder_id holder) {
+  if (!ready())
+    return make_error(errc::unavailable, "the lease manager is starting");
+  const auto ids = table_.of_holder(holder);
+  const auto& options = context_->options.leases;
+  const auto renewed = table_.renew(holder, context_->now(), options.drift_bound);
+  if (renewed == 0)
+    return make_error(errc::not_found, "holder " + std::to_string(holder.value()) + " has no leases");
+  lease_renewal result;
+  result.term = options.term;
+  std::set<std::string> tiers;
+  for (auto id : ids) {
+    const auto* row = table_.find(id);
+    result.term = std::min(result.term, row->term);
+    if (row->exists())
+      tiers.insert(table_.grant(id).home.tier);
+  }
+  // Before the answer: storage must not end what the holder still counts on.
+  for (const auto& name : tiers)
+    if (auto tier = context_->directory->get<tier_actor>(path::tier(name)))
+      self_->send(tier, atom::renew_v, holder, result.term + options.drift_bound);
+  result.renewed = renewed;
+  result.revision = (incarnation_ << 32) + revisions_[holder];
+  return result;
+}
+
+void lease_manager_state::release(holder_id holder, shard_id first, uint64_t count) {
+  std::set<std::string> tiers;
+  for (auto id : table_.of_holder(holder, first, count)) {
+    if (const auto* row = table_.find(id); row->exists())
+      tiers.insert(table_.grant(id).home.tier);
+    end(id, true);
+  }
+  // Storage forgets by range, too: 0 is all of the holder's, which may have other volumes only in theory.
+  for (const auto& name : tiers)
+    if (auto tier = context_->directory->get<tier_actor>(path::tier(name)))
+      self_->send(tier, atom::release_v, holder, first, count);
+}
+
+caf::typed_response_promise<void> lease_manager_state::evict(shard_id shard) {
+  auto promise = self_->make_response_promise<void>();
+  if (!ready()) {
+    promise.deliver(make_error(errc::unavailable, "the lease manager is starting"));
+    return promise;
+  }
+  const auto id = ++next_;
+  auto& x = evictions_[id];
+  x.shard = shard;
+  x.promise = promise;
+  const auto held = table_.overlapping(shard, 1);
+  x.open = {held.begin(), held.end()};
+  if (x.open.empty()) {
+    evictions_.erase(id);
+    deliver_done(promise);
+    return promise;
+  }
+  for (auto lease : held)
+    revoke(lease);
+  return promise;
+}
+
+void lease_manager_state::evicted(uint64_t id) {
+  auto x = std::move(evictions_.at(id));
+  evictions_.erase(id);
+  auto volume = context_->directory->get<volume_actor>(path::volume(x.shard.volume.value()));
+  if (!volume) {
+    x.promise.deliver(make_error(errc::unavailable, path::volume(x.shard.volume.value())));
+    return;
+  }
+  // All has been taken away; what did not answer is shut out at storage now, not only at the next grant.
+  self_->request(volume, context_->options.request_timeout, atom::locate_v, x.shard.index, uint64_t{1})
+    .then(
+      [this, x](const shard_map_part& part) mutable {
+        if (part.homes.empty()) {
+          deliver_done(x.promise);
+          return;
+        }
+        lease_grant fence;
+        fence.home = part.homes.front();
+        fence.fence = table_.next_epoch();
+        auto tier = context_->directory->get<tier_actor>(path::tier(fence.home.tier));
+        if (!tier) {
+          x.promise.deliver(make_error(errc::unavailable, path::tier(fence.home.tier)));
+          return;
+        }
+        self_->request(tier, context_->options.request_timeout, atom::fence_v, fence)
+          .then(
+            [this, x, tier](const lease_grant& agreed) mutable {
+              self_->send(tier, atom::release_v, agreed.holder, x.shard, uint64_t{1});
+              deliver_done(x.promise);
+            },
+            [x](caf::error& e) mutable { x.promise.deliver(std::move(e)); });
+      },
+      [x](caf::error& e) mutable { x.promise.deliver(std::move(e)); });
+}
+
+void lease_manager_state::refresh(const shard_home& home) {
+  table_.moved(home);
+  std::set<holder_id> told;
+  for (auto id : table_.overlapping(home.id, 1)) {
+    const auto* row = table_.find(id);
+    if (!row->exists() || row->mode == lease_mode::migration || !told.insert(row->holder).second)
+      continue;
+    // First: requests park from the gate's opening until the route is there.
+    if (auto holder = handle_of(*row))
+      self_->send(holder, atom::refresh_v, home);
+  }
+  for (auto id : table_.overlapping(home.id, 1)) {
+    const auto* row = table_.find(id);
+    if (!row->exists() || !row->granted)
+      continue;
+    // The new home's storage records whose it is; were it to refuse, the holder's first I/O there does, and it asks again.
+    auto grant = table_.grant(id);
+    if (auto tier = context_->directory->get<tier_actor>(path::tier(grant.home.tier)))
+      self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
+        .then([](const lease_grant&) {}, [this, id](const caf::error& e) {
+          context_->publish("LEASE_NOT_RECORDED", "lease " + std::to_string(id.value()) + " at the shard's new home: " + context_of(e));
+        });
+  }
+}
+
+std::vector<lease_info> lease_manager_state::list(volume_id volume) const {
+  std::vector<lease_info> result;
+  const auto now = context_->now();
+  for (auto id : table_.of_volume(volume)) {
+    const auto* row = table_.find(id);
+    lease_info x;
+    x.grant = table_.grant(id);
+    x.remaining = caf::timespan{std::max<int64_t>(0, (row->until - now).count())};
+    x.state = row->revoking ? "revoking" : row->granted ? "granted" : "granting";
+    result.push_back(std::move(x));
+  }
+  return result;
+}
+
+// -- leases ------------------------------------------------------------------------------------------------------------
+
+void lease_manager_state::start_lease(lease_id id) {
+  const auto* row = table_.find(id);
+  const auto left = caf::timespan{std::max<int64_t>(0, (row->until - context_->now()).count())};
+  auto actor = self_->system().spawn(lease, caf::actor_cast<lease_owner_actor>(self_), id, left);
+  living_->actors[id] = caf::actor_cast<caf::strong_actor_ptr>(actor);
+  by_actor_[actor.address()] = id;
+  self_->monitor(actor);
+  context_->directory->put(path_of(id), actor);
+}
+
+void lease_manager_state::revoke(lease_id id) {
+  const auto* row = table_.find(id);
+  auto actor = living_->actors.find(id);
+  // One that storage has not agreed to yet is revoked by whoever waits, once it has.
+  if (!row || actor == living_->actors.end())
+    return;
+  table_.revoking(id);
+  auto holder = handle_of(*row);
+  if (!holder) {
+    self_->delayed_send(self_, context_->options.leases.grace, atom::release_v, id, false);
+    return;
+  }
+  self_->send(caf::actor_cast<lease_actor>(actor->second), atom::revoke_v, holder, row->first, row->count, context_->options.leases.grace);
+}
+
+void lease_manager_state::revoked(lease_id id, bool clean) {
+  const auto* row = table_.find(id);
+  if (!row)
+    return;
+  if (!clean && !row->exists())
+    // Nobody can be shut out of shards that do not exist: its reads ask no storage. It ends with its term.
+    return;
+  if (!clean)
+    context_->publish("LEASE_BROKEN", "holder " + std::to_string(row->holder.value()) + " did not give back shard "
+                                        + std::to_string(row->first.volume.value()) + "." + std::to_string(row->first.index.value()) + " in time");
+  // What is broken for good is told to storage, which may then passivate the shard.
+  if (row->exists())
+    if (auto tier = context_->directory->get<tier_actor>(path::tier(table_.grant(id).home.tier)))
+      self_->send(tier, atom::release_v, row->holder, row->first, row->count);
+  end(id, clean);
+}
+
+void lease_manager_state::expired(lease_id id) {
+  auto actor = living_->actors.find(id);
+  if (actor == living_->actors.end())
+    return;
+  const auto* row = table_.find(id);
+  if (!row) {
+    // Swallowed by a larger run.
+    caf::anon_send_exit(caf::actor_cast<caf::actor>(actor->second), caf::exit_reason::user_shutdown);
+    return;
+  }
+  if (const auto now = context_->now(); row->until > now)
+    self_->send(caf::actor_cast<lease_actor>(actor->second), atom::renew_v, caf::timespan{(row->until - now).count()});
+  else {
+    context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard "
+                                         + std::to_string(row->first.volume.value()) + "." + std::to_string(row->first.index.value()));
+    end(id, false);
+  }
+}
+
+void lease_manager_state::end(lease_id id, bool clean) {
+  const auto* row = table_.find(id);
+  if (!row)
+    return;
+  const auto holder = row->holder;
+  changed(holder);
+  table_.end(id, clean);
+  if (auto actor = living_->actors.find(id); actor != living_->actors.end()) {
+    const auto address = caf::actor_cast<caf::actor_addr>(actor->second);
+    context_->directory->remove(path_of(id), address);
+    by_actor_.erase(address);
+    caf::anon_send_exit(caf::actor_cast<caf::actor>(actor->second), caf::exit_reason::user_shutdown);
+    living_->actors.erase(actor);
+  }
+  std::vector<uint64_t> done;
+  for (auto& [eviction_id, x] : evictions_)
+    if (x.open.erase(id) > 0 && x.open.empty())
+      done.push_back(eviction_id);
+  for (auto x : done)
+    evicted(x);
+  if (!table_.holds(holder)) {
+    handles_.erase(holder);
+    revisions_.erase(holder);
+  }
+  wake_later();
+}
+
+void lease_manager_state::wake_later() {
+  // Once for all that ends in this moment.
+  if (waking_)
+    return;
+  waking_ = true;
+  self_->send(self_, atom::resume_v, uint64_t{0});
+}
+
+void lease_manager_state::lease_down(const caf::down_msg& x) {
+  auto at = by_actor_.find(x.source);
+  if (at == by_actor_.end())
+    return;
+  const auto id = at->second;
+  by_actor_.erase(at);
+  context_->directory->remove(path_of(id), x.source);
+  living_->actors.erase(id);
+  const auto* row = table_.find(id);
+  if (!row)
+    return;
+  // No policy: a lease has no state that could kill it again.
+  context_->publish("ACTOR_RESTARTED", path_of(id) + ": " + context_of(x.reason));
+  start_lease(id);
+  if (row->revoking)
+    revoke(id);
+}
+
+lease_holder_actor lease_manager_state::handle_of(const lease_row& x) const {
+  if (auto at = handles_.find(x.holder); at != handles_.end())
+    return at->second;
+  // Learnt from storage by a new manager.
+  if (x.mode == lease_mode::migration)
+    return {};
+  return context_->directory->get<lease_holder_actor>(path::vm_agent(x.first.volume.value()));
+}
+
+} // namespace varve

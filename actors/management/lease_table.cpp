@@ -1,0 +1,330 @@
+#include "actors/management/lease_table.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace varve {
+
+namespace {
+
+bool overlap(shard_id a, uint64_t a_count, shard_id b, uint64_t b_count) {
+  return a.index.value() < b.index.value() + b_count && b.index.value() < a.index.value() + a_count;
+}
+
+} // namespace
+
+template <class F>
+void lease_table::each_overlapping(shard_id first, uint64_t count, F f) const {
+  auto volume = holdings_.find(first.volume);
+  if (volume == holdings_.end())
+    return;
+  const auto end = first.index.value() + std::min(count, UINT64_MAX - first.index.value());
+  for (const auto& [holder, x] : volume->second) {
+    for (auto at = x.shards.lower_bound(first.index); at != x.shards.end() && at->first.value() < end; ++at)
+      f(rows_.at(at->second));
+    auto at = x.runs.upper_bound(first.index);
+    // The run before may reach in; no two of one holder overlap.
+    if (at != x.runs.begin())
+      --at;
+    for (; at != x.runs.end() && at->first.value() < end; ++at)
+      if (const auto& row = rows_.at(at->second); overlap(row.first, row.count, first, count))
+        f(row);
+  }
+}
+
+std::vector<lease_id> lease_table::conflicts(holder_id holder, shard_id first, uint64_t count, lease_mode mode) const {
+  std::vector<lease_id> result;
+  each_overlapping(first, count, [&](const lease_row& x) {
+    if (x.holder == holder ? x.revoking : !compatible(x.mode, mode))
+      result.push_back(x.id);
+  });
+  return result;
+}
+
+lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, lease_mode mode) {
+  claim result;
+  result.conflicts = conflicts(holder, home.id, 1, mode);
+  if (!result.conflicts.empty())
+    return result;
+  // Before a new row is among them: the epoch that those beside it use.
+  epoch shared = home.fence;
+  each_overlapping(home.id, 1, [&](const lease_row& x) {
+    if (x.exists())
+      shared = std::max(shared, x.fence);
+  });
+  auto& mine = holdings_[home.id.volume][holder].shards;
+  auto at = mine.find(home.id.index);
+  auto& row = at == mine.end() ? make(holder, home.id, 1, home.of) : rows_.at(at->second);
+  row.generation = home.of;
+  row.tier = tier_index(home.tier);
+  row.fence = std::max(row.fence, shared);
+  if (!row.granted)
+    row.mode = row.agreed = mode;
+  else if (mode == lease_mode::write)
+    row.mode = mode;
+  result.id = row.id;
+  if (unclean_.erase(home.id) > 0)
+    raise(row.id);
+  return result;
+}
+
+lease_table::claim lease_table::ask_run(
+  holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term) {
+  claim result;
+  result.conflicts = conflicts(holder, first, count, lease_mode::read);
+  if (!result.conflicts.empty())
+    return result;
+  auto& mine = holdings_[first.volume][holder].runs;
+  auto at = mine.upper_bound(first.index);
+  if (at != mine.begin()) {
+    auto before = std::prev(at);
+    auto& row = rows_.at(before->second);
+    if (overlap(row.first, row.count, first, 1)) {
+      // Has its beginning: the run grows to what is asked, and swallows what it meets.
+      const auto end = std::max(row.first.index.value() + row.count, first.index.value() + count);
+      row.count = end - row.first.index.value();
+      row.until = std::max(row.until, until);
+      row.term = term;
+      result.id = row.id;
+    }
+  }
+  if (result.id.value() == 0) {
+    auto& row = make(holder, first, count, {});
+    row.granted = true;
+    row.until = until;
+    row.term = term;
+    result.id = row.id;
+  }
+  auto& kept = rows_.at(result.id);
+  for (auto next = mine.upper_bound(kept.first.index);
+       next != mine.end() && next->first.value() < kept.first.index.value() + kept.count;) {
+    const auto swallowed = next->second;
+    const auto& row = rows_.at(swallowed);
+    kept.count = std::max(kept.count, row.first.index.value() + row.count - kept.first.index.value());
+    rows_.erase(swallowed);
+    next = mine.erase(next);
+  }
+  return result;
+}
+
+lease_row& lease_table::make(holder_id holder, shard_id first, uint64_t count, generation of) {
+  const lease_id id{++ids_};
+  auto& row = rows_[id];
+  row.id = id;
+  row.holder = holder;
+  row.first = first;
+  row.count = count;
+  row.generation = of;
+  auto& mine = holdings_[first.volume][holder];
+  (row.exists() ? mine.shards : mine.runs)[first.index] = id;
+  volumes_of_[holder].insert(first.volume);
+  return row;
+}
+
+void lease_table::agree(lease_id id, boot_time until, caf::timespan term, lease_mode mode) {
+  auto at = rows_.find(id);
+  if (at == rows_.end())
+    return;
+  auto& row = at->second;
+  row.granted = true;
+  row.until = until;
+  row.term = term;
+  if (row.agreed != lease_mode::write)
+    row.agreed = mode;
+}
+
+void lease_table::give_up(lease_id id) {
+  auto at = rows_.find(id);
+  if (at == rows_.end())
+    return;
+  if (at->second.granted)
+    at->second.mode = at->second.agreed;
+  else
+    erase(id);
+}
+
+epoch lease_table::next_epoch() {
+  return epoch{incarnation_ << 32 | ++epochs_};
+}
+
+epoch lease_table::raise(lease_id id) {
+  const auto shard = rows_.at(id).first;
+  const auto fence = next_epoch();
+  // Those beside it are compatible and keep their leases; they learn the new epoch when storage refuses the old one.
+  each_overlapping(shard, 1, [&](const lease_row& x) {
+    if (x.exists())
+      rows_.at(x.id).fence = fence;
+  });
+  return fence;
+}
+
+void lease_table::adopt(const lease_grant& x, boot_time until) {
+  if (x.holder.value() == 0)
+    return;
+  auto& mine = holdings_[x.home.id.volume][x.holder].shards;
+  auto at = mine.find(x.home.id.index);
+  auto& row = at == mine.end() ? make(x.holder, x.home.id, 1, x.home.of) : rows_.at(at->second);
+  row.generation = x.home.of;
+  row.tier = tier_index(x.home.tier);
+  row.fence = std::max(row.fence, x.fence);
+  row.mode = row.agreed = x.mode;
+  row.granted = true;
+  row.until = std::max(row.until, until);
+  row.term = x.term;
+}
+
+size_t lease_table::renew(holder_id holder, boot_time now, caf::timespan drift_bound) {
+  size_t result = 0;
+  for (auto id : of_holder(holder)) {
+    auto& row = rows_.at(id);
+    if (row.revoking || !row.granted)
+      continue;
+    row.until = std::max(row.until, now + row.term + drift_bound);
+    ++result;
+  }
+  return result;
+}
+
+void lease_table::revoking(lease_id id) {
+  if (auto at = rows_.find(id); at != rows_.end())
+    at->second.revoking = true;
+}
+
+void lease_table::end(lease_id id, bool clean) {
+  auto at = rows_.find(id);
+  if (at == rows_.end())
+    return;
+  const auto& row = at->second;
+  // A migration's lease authorises no VM's I/O; shutting it out would only disturb the VM's.
+  if (!clean && row.exists() && row.mode != lease_mode::migration)
+    unclean_.insert(row.first);
+  erase(id);
+}
+
+void lease_table::erase(lease_id id) {
+  const auto row = rows_.at(id);
+  rows_.erase(id);
+  auto& holders = holdings_.at(row.first.volume);
+  auto& mine = holders.at(row.holder);
+  (row.exists() ? mine.shards : mine.runs).erase(row.first.index);
+  if (!mine.shards.empty() || !mine.runs.empty())
+    return;
+  holders.erase(row.holder);
+  if (holders.empty())
+    holdings_.erase(row.first.volume);
+  auto volumes = volumes_of_.find(row.holder);
+  volumes->second.erase(row.first.volume);
+  if (volumes->second.empty())
+    volumes_of_.erase(volumes);
+}
+
+void lease_table::moved(const shard_home& home) {
+  each_overlapping(home.id, 1, [&](const lease_row& x) {
+    if (!x.exists() || x.generation >= home.of)
+      return;
+    auto& row = rows_.at(x.id);
+    row.generation = home.of;
+    row.tier = tier_index(home.tier);
+    row.fence = std::max(row.fence, home.fence);
+  });
+}
+
+const lease_row* lease_table::find(lease_id id) const {
+  auto at = rows_.find(id);
+  return at == rows_.end() ? nullptr : &at->second;
+}
+
+std::vector<lease_id> lease_table::overlapping(shard_id first, uint64_t count) const {
+  std::vector<lease_id> result;
+  each_overlapping(first, count, [&](const lease_row& x) { result.push_back(x.id); });
+  return result;
+}
+
+std::vector<lease_id> lease_table::of_holder(holder_id holder) const {
+  std::vector<lease_id> result;
+  auto volumes = volumes_of_.find(holder);
+  if (volumes == volumes_of_.end())
+    return result;
+  for (auto volume : volumes->second)
+    for (const auto& ids : {holdings_.at(volume).at(holder).shards, holdings_.at(volume).at(holder).runs})
+      for (const auto& [index, id] : ids)
+        result.push_back(id);
+  return result;
+}
+
+std::vector<lease_id> lease_table::of_holder(holder_id holder, shard_id first, uint64_t count) const {
+  std::vector<lease_id> result;
+  auto volume = holdings_.find(first.volume);
+  if (volume == holdings_.end() || volume->second.count(holder) == 0)
+    return result;
+  const auto& mine = volume->second.at(holder);
+  const auto begin = count == 0 ? 0 : first.index.value();
+  const auto end = count == 0 ? UINT64_MAX : begin + std::min(count, UINT64_MAX - begin);
+  for (const auto* ids : {&mine.shards, &mine.runs})
+    for (auto at = ids->lower_bound(shard_index{begin}); at != ids->end() && at->first.value() < end; ++at)
+      if (rows_.at(at->second).count <= end - at->first.value())
+        result.push_back(at->second);
+  return result;
+}
+
+std::vector<lease_id> lease_table::of_volume(volume_id volume) const {
+  std::vector<lease_id> result;
+  for (const auto& [id, holders] : holdings_) {
+    if (volume.value() != 0 && id != volume)
+      continue;
+    for (const auto& [holder, x] : holders)
+      for (const auto* ids : {&x.shards, &x.runs})
+        for (const auto& [index, lease] : *ids)
+          result.push_back(lease);
+  }
+  return result;
+}
+
+lease_grant lease_table::grant(lease_id id) const {
+  const auto& row = rows_.at(id);
+  lease_grant result;
+  result.id = id;
+  result.holder = row.holder;
+  result.home.id = row.first;
+  result.home.of = row.generation;
+  if (row.exists())
+    result.home.tier = tiers_[row.tier];
+  result.home.fence = row.fence;
+  result.count = row.count;
+  result.mode = row.mode;
+  result.fence = row.fence;
+  result.term = row.term;
+  return result;
+}
+
+uint32_t lease_table::tier_index(const std::string& name) {
+  auto at = std::find(tiers_.begin(), tiers_.end(), name);
+  if (at == tiers_.end())
+    at = tiers_.insert(tiers_.end(), name);
+  return static_cast<uint32_t>(at - tiers_.begin());
+}
+
+void lease_table::check() const {
+  auto must = [](bool holds, const char* what) {
+    if (!holds)
+      throw std::logic_error(what);
+  };
+  size_t indexed = 0;
+  for (const auto& [volume, holders] : holdings_)
+    for (const auto& [holder, x] : holders) {
+      must(volumes_of_.count(holder) && volumes_of_.at(holder).count(volume), "a holder's volume is not indexed");
+      uint64_t free_from = 0;
+      for (const auto& [index, id] : x.runs) {
+        must(index.value() >= free_from, "two runs of one holder overlap");
+        free_from = index.value() + rows_.at(id).count;
+      }
+      indexed += x.shards.size() + x.runs.size();
+    }
+  must(indexed == rows_.size(), "a lease is not indexed once");
+  for (const auto& [id, row] : rows_)
+    each_overlapping(row.first, row.count, [&, mine = &row](const lease_row& other) {
+      must(mine->holder == other.holder || compatible(mine->mode, other.mode), "two holders have what excludes each other");
+    });
+}
+
+} // namespace varve

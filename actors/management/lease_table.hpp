@@ -1,0 +1,127 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "messages/lease.hpp"
+
+namespace varve {
+
+/// Whether leases of two holders may stand beside each other on one shard.
+constexpr bool compatible(lease_mode a, lease_mode b) noexcept {
+  if (a == lease_mode::migration || b == lease_mode::migration)
+    return a != b;
+  return a == lease_mode::read && b == lease_mode::read;
+}
+
+/// One lease as the manager knows it.
+struct lease_row {
+  lease_id id;
+  holder_id holder;
+  shard_id first;
+  /// 1, but of a run of shards that do not exist.
+  uint64_t count = 1;
+  epoch fence;
+  varve::generation generation;
+  /// When the manager ends it: later than the holder's own end.
+  boot_time until{0};
+  caf::timespan term{0};
+  uint32_t tier = 0;
+  lease_mode mode = lease_mode::read;
+  /// What storage has agreed to; below `mode` while an upgrade is on its way.
+  lease_mode agreed = lease_mode::read;
+  /// Storage has agreed (a run needs no agreement).
+  bool granted = false;
+  bool revoking = false;
+
+  bool exists() const noexcept { return generation.value() != 0; }
+};
+
+/// The rules of leases, without an actor or a clock: who may have what beside whom, and when the fence rises. A shard's epoch
+/// is shared by compatible leases; it rises when a lease ended that its holder did not give back (expired, broken): then
+/// the next grant gets a new one, which shuts the old holder out at storage.
+class lease_table {
+public:
+  /// Epochs of this table lie above those of every lower incarnation.
+  explicit lease_table(uint64_t incarnation = 0) : incarnation_(incarnation) {}
+
+  struct claim {
+    /// The lease that was made (or extended) for it; 0: refused because of `conflicts`.
+    lease_id id;
+    /// Other holders' leases in the way, or the holder's own that is being revoked.
+    std::vector<lease_id> conflicts;
+  };
+
+  /// Claims one existing shard. Made at once, so that no other claim can come between; `agree` or `give_up` ends the claim.
+  /// The holder's own lease on it is used again, and raised from read to write. A write lease answers for a read.
+  claim ask(holder_id holder, const shard_home& home, lease_mode mode);
+  /// A read lease on shards that do not exist; needs no storage. One lease of the holder covers what it has there.
+  claim ask_run(holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term);
+
+  /// Storage has agreed: the lease lasts until then.
+  void agree(lease_id id, boot_time until, caf::timespan term, lease_mode mode);
+  /// Storage has not: a new lease goes, one raised falls back to what it was.
+  void give_up(lease_id id);
+  /// Storage knows a higher epoch than we do: gives the lease (and those beside it) one that is higher still.
+  epoch raise(lease_id id);
+  /// An epoch for fencing a shard that nobody is to hold.
+  epoch next_epoch();
+
+  /// Adopts a lease that storage reports to a new manager.
+  void adopt(const lease_grant& x, boot_time until);
+
+  /// Renews everything of a holder but what is being revoked; how many.
+  size_t renew(holder_id holder, boot_time now, caf::timespan drift_bound);
+  void revoking(lease_id id);
+  /// Ends a lease. `clean`: its holder has said that it uses it no more.
+  void end(lease_id id, bool clean);
+  /// The home has changed, under the same lease and epoch.
+  void moved(const shard_home& home);
+
+  const lease_row* find(lease_id id) const;
+  bool holds(holder_id holder) const { return volumes_of_.count(holder) != 0; }
+  /// Of whoever holds any part of the range.
+  std::vector<lease_id> overlapping(shard_id first, uint64_t count) const;
+  std::vector<lease_id> of_holder(holder_id holder) const;
+  /// The holder's leases within the range: shards in it, and runs that lie wholly in it. Count 0: all of the volume.
+  std::vector<lease_id> of_holder(holder_id holder, shard_id first, uint64_t count) const;
+  /// Of one volume; volume 0: of all.
+  std::vector<lease_id> of_volume(volume_id volume) const;
+  lease_grant grant(lease_id id) const;
+  size_t size() const noexcept { return rows_.size(); }
+  uint64_t incarnation() const noexcept { return incarnation_; }
+
+  /// Throws std::logic_error where two leases stand side by side that must not, or the indexes disagree (for tests).
+  void check() const;
+
+private:
+  /// What one holder has of one volume: neither map's ranges overlap. A shard that was made inside a run is in both, and its own
+  /// lease counts.
+  struct holding {
+    std::map<shard_index, lease_id> shards, runs;
+  };
+
+  template <class F>
+  void each_overlapping(shard_id first, uint64_t count, F f) const;
+  lease_row& make(holder_id holder, shard_id first, uint64_t count, generation of);
+  void erase(lease_id id);
+  uint32_t tier_index(const std::string& name);
+  std::vector<lease_id> conflicts(holder_id holder, shard_id first, uint64_t count, lease_mode mode) const;
+
+  uint64_t incarnation_;
+  uint64_t epochs_ = 0;
+  uint64_t ids_ = 0;
+  std::unordered_map<lease_id, lease_row> rows_;
+  std::map<volume_id, std::map<holder_id, holding>> holdings_;
+  std::map<holder_id, std::set<volume_id>> volumes_of_;
+  /// Shards whose next grant needs a new epoch.
+  std::unordered_set<shard_id> unclean_;
+  std::vector<std::string> tiers_;
+};
+
+} // namespace varve

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+
+#include "actors/node_context.hpp"
+#include "actors/supervision/children.hpp"
+
+namespace varve {
+
+/// Keeps the actors of the role manager. Nobody asks it anything: they are found in the directory.
+using management_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES>;
+
+class management_supervisor_state {
+public:
+  static inline const char* name = "varve.management-supervisor";
+  explicit management_supervisor_state(management_supervisor_actor::pointer self) : self_(self) {}
+  management_supervisor_actor::behavior_type make_behavior(context_ptr context);
+
+private:
+  management_supervisor_actor::pointer self_;
+  std::optional<children> children_;
+};
+
+management_supervisor_actor::behavior_type management_supervisor(
+  management_supervisor_actor::stateful_pointer<management_supervisor_state> self, context_ptr context);
+
+} // namespace varve

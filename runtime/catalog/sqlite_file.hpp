@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <sqlite3.h>
+
+#include "runtime/catalog/sqlite_store.hpp"
+
+namespace varve {
+
+/// The catalog's file as the store's thread uses it: every call blocks.
+class sqlite_file {
+public:
+  static std::unique_ptr<sqlite_file> open(const sqlite_store_options& options, caf::error& problem);
+  ~sqlite_file();
+  sqlite_file(const sqlite_file&) = delete;
+  sqlite_file& operator=(const sqlite_file&) = delete;
+
+  /// One transaction and one sync for all; each batch has its own answer.
+  std::vector<catalog_result> commit(const std::vector<const catalog_batch*>& batches);
+  catalog_result list(const std::string& prefix, const std::string& after, size_t limit);
+
+private:
+  struct close_database {
+    void operator()(sqlite3* x) const noexcept { sqlite3_close_v2(x); }
+  };
+  struct finalize_statement {
+    void operator()(sqlite3_stmt* x) const noexcept { sqlite3_finalize(x); }
+  };
+  using statement = std::unique_ptr<sqlite3_stmt, finalize_statement>;
+
+  explicit sqlite_file(sqlite_store_options options) : options_(std::move(options)) {}
+
+  /// The code of SQLite, SQLITE_OK when it went well.
+  int prepare(const char* sql, statement& out);
+  int execute(const char* sql);
+  int one_number(const char* sql, uint64_t& out);
+  int start();
+  int apply(const catalog_batch& batch, catalog_result& result);
+  int transaction(const std::vector<const catalog_batch*>& batches, std::vector<catalog_result>& results);
+  catalog_result failed(int code);
+
+  void make_reserve();
+  bool use_reserve();
+
+  sqlite_store_options options_;
+  std::unique_ptr<sqlite3, close_database> database_; // before its statements
+  statement begin_, commit_, rollback_, get_, put_, erase_, list_, set_revision_;
+  uint64_t revision_ = 0;
+  int reserve_ = -1;
+  uint64_t reserved_bytes_ = 0;
+  uint64_t commits_ = 0;
+  /// A sync has failed: no answer can be trusted to be durable.
+  bool broken_ = false;
+};
+
+} // namespace varve
