@@ -2,7 +2,9 @@
 
 namespace varve {
 
-block_claims::claim::~claim() { owner_.release(*this); }
+block_claims::claim::~claim() {
+  owner_.release(*this);
+}
 
 bool block_claims::claim::await_ready() noexcept {
   if (owner_.grantable(*this)) {

@@ -7,12 +7,12 @@
 
 namespace varve {
 
-/// Orders overlapping requests of one shard: each holds a claim on a range of blocks, and overlapping claims are granted one
-/// after another in the order of asking. One reactor thread; allocates nothing.
+/// Orders overlapping requests of one shard: each holds a claim on a range of blocks, and overlapping claims are
+/// granted one after another in the order of asking. One reactor thread; allocates nothing.
 class block_claims {
 public:
-  /// `block_claims::claim held{claims, first, count}; co_await held;` Given back by its destructor, which may resume the
-  /// next in line before it returns. Stays where it is.
+  /// `block_claims::claim held{claims, first, count}; co_await held;` Given back by its destructor, which may resume
+  /// the next in line before it returns. Stays where it is.
   class claim {
   public:
     claim(block_claims& of, uint64_t first, uint64_t count) noexcept : owner_(of), first_(first), end_(first + count) {}

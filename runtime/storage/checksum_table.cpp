@@ -143,12 +143,15 @@ errc table_pages::load(std::span<const table_record> slot0, std::span<const tabl
   for (uint64_t page = 0; page < slots_.size(); ++page) {
     slots_[page] = header.table_slots[page / 8] >> page % 8 & 1;
     auto* x = slots_[page] ? &slot1[page] : &slot0[page];
-    if (!valid(*x, of, page)) {
-      x = slots_[page] ? &slot0[page] : &slot1[page];
-      if (!valid(*x, of, page))
-        return errc::bad_format;
+    auto* other = slots_[page] ? &slot0[page] : &slot1[page];
+    const auto whole = valid(*x, of, page), other_whole = valid(*other, of, page);
+    if (!whole && !other_whole)
+      return errc::bad_format;
+    // Either way one is spoilt: the next checkpoint writes both again.
+    stale_[page] = !whole || !other_whole;
+    if (!whole) {
+      x = other;
       slots_[page] ^= 1;
-      stale_[page] = true;
     }
     sequences_[page] = x->sequence;
     auto first = page * blocks_per_page;

@@ -75,8 +75,9 @@ public:
                      table_record& out);
   void store_slots(header_record& out) const noexcept;
 
-  /// Takes over both slots of all pages as read from a file: into `table`. Where the slot that counts is spoilt, the other
-  /// will do if it is of the same time; its page is stale then. errc::bad_format when the table is not what `header` counts.
+  /// Takes over both slots of all pages as read from a file: into `table`. Where the slot that counts is spoilt, the
+  /// other will do if it is of the same time; its page is stale then. errc::bad_format when the table is not what
+  /// `header` counts.
   errc load(std::span<const table_record> slot0, std::span<const table_record> slot1, const header_record& header,
             block_table& table);
 

@@ -115,8 +115,8 @@ public:
     cancel_timer();
   }
 
-  /// A name that is being made, opened, or removed belongs to who does that: errc::unavailable when it is not free. Waits
-  /// for a shard that nobody owns any more but its idle checkpoint.
+  /// A name that is being made, opened, or removed belongs to who does that: errc::unavailable when it is not free.
+  /// Waits for a shard that nobody owns any more but its idle checkpoint.
   task<errc> reserve(shard_file_name name) {
     for (;;) {
       auto found = open_.find(name);

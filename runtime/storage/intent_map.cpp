@@ -55,7 +55,9 @@ void intent_map::persisted(const std::vector<uint64_t>& said) {
     durable_[i] = said[i] & wanted_[i];
 }
 
-void intent_map::begin_clearing() { clearing_ = durable_; }
+void intent_map::begin_clearing() {
+  clearing_ = durable_;
+}
 
 void intent_map::finish_clearing() noexcept {
   for (size_t i = 0; i < clearing_.size(); ++i) {

@@ -7,11 +7,12 @@
 
 namespace varve {
 
-/// Which regions of a shard file may hold data that its checksum table on disk does not know. A region's mark is durable
-/// before its first data write; recovery recomputes marked regions and nothing else. Only rules: no file, no clock.
+/// Which regions of a shard file may hold data that its checksum table on disk does not know. A region's mark is
+/// durable before its first data write; recovery recomputes marked regions and nothing else. Only rules: no file, no
+/// clock.
 ///
-/// `wanted` is what the next header says, `durable` what the header on disk is known to say. durable is within wanted at
-/// all times: a mark that a header in flight takes back protects nobody any more.
+/// `wanted` is what the next header says, `durable` what the header on disk is known to say. durable is within wanted
+/// at all times: a mark that a header in flight takes back protects nobody any more.
 class intent_map {
 public:
   explicit intent_map(size_t regions) : regions_(regions), wanted_((regions + 63) / 64), durable_(wanted_.size()) {}

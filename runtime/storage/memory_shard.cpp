@@ -14,8 +14,7 @@ namespace varve {
 // -- contents -------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<memory_contents> memory_contents::make(const shard_header& header) {
-  auto* base =
-    mmap(nullptr, header.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  auto* base = mmap(nullptr, header.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED)
     return nullptr;
   // A huge page for one written block would take room that nobody counts.

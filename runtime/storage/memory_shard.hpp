@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "runtime/storage/checksum_table.hpp"
 #include "runtime/reactor/async.hpp"
+#include "runtime/storage/checksum_table.hpp"
 #include "runtime/storage/shard_device.hpp"
 
 namespace varve {
@@ -27,16 +27,14 @@ public:
   bool open = false;
 
 private:
-  memory_contents(const shard_header& of, std::byte* base)
-    : header(of), table(of.size / block_size), base_(base) {}
+  memory_contents(const shard_header& of, std::byte* base) : header(of), table(of.size / block_size), base_(base) {}
 
   std::byte* base_;
 };
 
 /// What the shards of one memory store share.
 struct memory_shard_host {
-  memory_shard_host(reactor& on, shard_store_options with)
-    : options(std::move(with)), device(on, options.emulate) {}
+  memory_shard_host(reactor& on, shard_store_options with) : options(std::move(with)), device(on, options.emulate) {}
 
   shard_store_options options;
   shard_device device;

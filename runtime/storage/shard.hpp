@@ -20,9 +20,11 @@ struct shard_header {
   varve::generation generation;
   /// The highest epoch seen; lower ones are refused.
   varve::epoch fence;
-  /// The sink of a migration that is not over: serves nothing, may be deleted once the migration is known to be aborted.
+  /// The sink of a migration that is not over: serves nothing, may be deleted once the migration is known to be
+  /// aborted.
   bool incomplete = false;
-  /// The migration that took this home away (0: none), and the generation that replaced it. A sealed shard serves nothing.
+  /// The migration that took this home away (0: none), and the generation that replaced it. A sealed shard serves
+  /// nothing.
   migration_id sealed_by;
   varve::generation sealed_for;
 };
@@ -54,7 +56,8 @@ public:
 
   // -- data ------------------------------------------------------------------------------------------------------
 
-  /// Any alignment. errc::checksum_mismatch when a block is not what was written (also after a second look under a claim).
+  /// Any alignment. errc::checksum_mismatch when a block is not what was written (also after a second look under a
+  /// claim).
   virtual task<errc> read(uint64_t offset, std::span<std::byte> into) = 0;
 
   /// Reads or writes at once, without a task, where nothing has to be waited for (a volatile shard, no claim or pin in

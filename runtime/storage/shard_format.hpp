@@ -18,11 +18,11 @@ namespace varve {
 //   8 KiB + pages * 4 KiB    checksum table, slot 1 of each page
 //   data_offset              data, block i at data_offset + i * 4 KiB; sparse
 //
-// The header with the highest sequence among the valid slots counts; a new one goes to the other slot. It says which slot
-// of each table page counts, and `table_digest` ties it to exactly those: a page of another time is noticed. A checkpoint
-// writes changed pages to the slots that don't count, syncs, and only then a header that counts them and takes the intent
-// marks back; then both slots of pages and headers are made equal, so that a spoilt sector at rest is survived.
-// A page that was never written is all zeros in both slots, and means 512 holes.
+// The header with the highest sequence among the valid slots counts; a new one goes to the other slot. It says which
+// slot of each table page counts, and `table_digest` ties it to exactly those: a page of another time is noticed. A
+// checkpoint writes changed pages to the slots that don't count, syncs, and only then a header that counts them and
+// takes the intent marks back; then both slots of pages and headers are made equal, so that a spoilt sector at rest is
+// survived. A page that was never written is all zeros in both slots, and means 512 holes.
 
 static_assert(std::endian::native == std::endian::little, "shard files are written as memory holds them");
 
