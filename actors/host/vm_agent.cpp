@@ -42,6 +42,9 @@ attachment attachment_of(const node_context& context, volume_id volume, const st
   attachment x;
   x.volume = volume;
   x.holder = holder;
+  // Without a folder there are no sockets: a simulation drives the port through its backend.
+  if (context.options.socket_folder.empty())
+    return x;
   x.socket_path = context.options.socket_folder + "/" + name + ".sock";
   x.uri = "nbd+unix:///" + name + "?socket=" + x.socket_path;
   return x;

@@ -429,6 +429,11 @@ shard_keeper_actor tier_state::keeper(shard_id id, generation of) {
   auto present = children_->get<shard_keeper_actor>(path);
   if (present)
     return present;
+  if (children_->contains(path)) {
+    // It has died and waits for its restart; the policy has counted that already, and a lease is waiting for it.
+    children_->on_start(path);
+    return children_->get<shard_keeper_actor>(path);
+  }
   children_->start({path, shard_keeper_state::name, [this, id, of] {
                       return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(
                         shard_keeper, context_, settings_.store.name, id, of));
