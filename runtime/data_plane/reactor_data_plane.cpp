@@ -177,8 +177,8 @@ reactor_data_plane::reactor_data_plane(data_plane_options options, std::vector<s
   for (auto& x : rings_)
     on.push_back(reactors_.emplace_back(std::make_unique<reactor>(*x)).get());
   make_cores(on);
-  for (auto* x : on)
-    threads_.emplace_back([x] { x->run(); });
+  for (size_t i = 0; i < on.size(); ++i)
+    threads_.emplace_back([this, i] { run(i); });
 }
 
 reactor_data_plane::reactor_data_plane(data_plane_options options, const std::vector<reactor*>& on)
@@ -210,6 +210,7 @@ reactor_data_plane::~reactor_data_plane() {
   auto over = stopped->get_future();
   stop([stopped](errc) { stopped->set_value(); });
   const auto in_time = over.wait_for(options_.stop_time + std::chrono::seconds{1}) == std::future_status::ready;
+  abandon_ = !in_time;
   for (auto& x : reactors_)
     x->stop();
   for (auto& x : threads_)
@@ -223,6 +224,17 @@ reactor_data_plane::~reactor_data_plane() {
     x.release();
   for (auto& x : rings_)
     x.release();
+}
+
+void reactor_data_plane::run(size_t index) {
+  auto& on = *reactors_[index];
+  on.run();
+  if (abandon_)
+    return;
+  // Here, since a ring belongs to its thread: what the stores close and cancel as they end is waited for.
+  cores_[index].reset();
+  for (int rounds = 0; rounds < 100 && on.step(on.now() + std::chrono::milliseconds{1}); ++rounds) {
+  }
 }
 
 void reactor_data_plane::stop(callback<errc> done) {

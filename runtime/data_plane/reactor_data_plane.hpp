@@ -79,6 +79,7 @@ public:
 private:
   reactor_data_plane(data_plane_options options, std::vector<std::unique_ptr<ring>> rings);
   void make_cores(const std::vector<reactor*>& on);
+  void run(size_t index);
   void on_core_of(volume_id volume, std::function<void(reactor_core&)> f);
   /// Runs `each` on every reactor and `done` with what they made of it on the last one.
   template <class T>
@@ -92,6 +93,7 @@ private:
   std::vector<std::unique_ptr<ring>> rings_;     // empty when handed in
   std::vector<std::unique_ptr<reactor>> reactors_;
   std::vector<std::unique_ptr<reactor_core>> cores_;
+  bool abandon_ = false; // set before the reactors are told to stop
   std::vector<std::thread> threads_;
 };
 
