@@ -1,0 +1,100 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <caf/actor_system.hpp>
+
+#include "messages/interfaces.hpp"
+#include "runtime/data_plane/data_plane.hpp"
+#include "runtime/rpc/bridge.hpp"
+
+namespace varve {
+
+struct gateway_options {
+  /// Of a whole request.
+  caf::timespan timeout{std::chrono::seconds{30}};
+  /// Of those that read whole shards, wait for clients, or delete.
+  caf::timespan timeout_long{std::chrono::minutes{15}};
+  /// The tiers that there should be: one that does not answer is listed as unknown.
+  std::vector<std::string> tiers;
+  bool allow_kill = false;
+};
+
+/// All that can be asked of a node from outside, in the words of messages/varve.capnp, carried out by asking its
+/// actors. Any thread; each request is an actor of its own for as long as it lasts.
+class gateway {
+public:
+  /// What is outside the actors. `plane` may be null: no connection counts.
+  struct parts {
+    caf::actor_system* system = nullptr;
+    std::shared_ptr<varve::directory> directory;
+    std::shared_ptr<data_plane> plane;
+    /// The living one, or an invalid handle between two.
+    std::function<node_root_actor()> root;
+    /// Begins to stop the node; returns at once.
+    std::function<void()> stop;
+  };
+
+  gateway(parts parts, gateway_options options) : parts_(std::move(parts)), options_(std::move(options)) {}
+
+  void status(answer<node_status> done) const;
+  void events(uint64_t limit, answer<std::vector<event>> done) const;
+
+  void volume_create(volume_spec spec, answer<volume_info> done) const;
+  void volume_list(answer<std::vector<volume_info>> done) const;
+  void volume_show(std::string volume, answer<volume_info> done) const;
+  void volume_resize(std::string volume, uint64_t size_bytes, answer<volume_info> done) const;
+  void volume_remove(std::string volume, bool confirmed, answer<nothing> done) const;
+  void volume_attach(std::string volume, answer<attachment> done) const;
+  void volume_detach(std::string volume, bool force, answer<nothing> done) const;
+  /// For what needs the number and the size only.
+  void volume_record_of(std::string volume, answer<volume_record> done) const;
+
+  void shard_list(std::string volume, uint64_t first, uint64_t limit, answer<shard_page> done) const;
+  void shard_show(std::string volume, uint64_t index, answer<shard_info> done) const;
+  void shard_move(std::string volume, uint64_t first, uint64_t count, std::string to_tier,
+                  answer<std::vector<migration_id>> done) const;
+  void shard_verify(std::string volume, uint64_t index, answer<uint64_t> done) const;
+
+  void tier_list(answer<std::vector<tier_info>> done) const;
+
+  /// Of all volumes when `volume` is empty.
+  void lease_list(std::string volume, answer<std::vector<lease_info>> done) const;
+  void lease_break(std::string volume, uint64_t index, answer<nothing> done) const;
+
+  void migration_list(answer<std::vector<migration_progress>> done) const;
+  void migration_show(migration_id id, answer<migration_progress> done) const;
+  void migration_cancel(migration_id id, answer<migration_progress> done) const;
+  void migration_pause(migration_id id, answer<migration_progress> done) const;
+  void migration_resume(migration_id id, answer<migration_progress> done) const;
+
+  void actor_list(answer<std::vector<actor_info>> done) const;
+  void actor_kill(std::string path, answer<nothing> done) const;
+
+  void stop(answer<nothing> done) const;
+
+  static constexpr uint64_t shards_per_page_max = 4096;
+
+private:
+  template <class T, class Body>
+  void run(answer<T> done, Body body) const {
+    run_request<T>(*parts_.system, parts_.directory, options_.timeout, std::move(done), std::move(body));
+  }
+  template <class T, class Body>
+  void run_long(answer<T> done, Body body) const {
+    run_request<T>(*parts_.system, parts_.directory, options_.timeout_long, std::move(done), std::move(body));
+  }
+
+  /// Adds what the volume's actor does not know: where clients connect, and how many did.
+  void complete(bridge& on, std::vector<volume_info> volumes, std::function<void(std::vector<volume_info>)> then) const;
+  /// The same for shards: leases, migrations, and what the tiers know of active ones.
+  void complete(bridge& on, volume_id volume, std::vector<shard_info> shards,
+                std::function<void(std::vector<shard_info>)> then) const;
+
+  parts parts_;
+  gateway_options options_;
+};
+
+} // namespace varve

@@ -1,0 +1,295 @@
+#include "runtime/rpc/rpc_client.hpp"
+
+#include <cerrno>
+#include <cstring>
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "messages/wire.hpp"
+
+namespace varve {
+
+namespace {
+
+kj::StringPtr text(const std::string& x) {
+  return {x.c_str(), x.size()};
+}
+
+class client : public rpc_client {
+public:
+  client(int fd, std::chrono::nanoseconds timeout)
+    : io_(kj::setupAsyncIo()),
+      stream_(io_.lowLevelProvider->wrapSocketFd(fd, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
+      rpc_(*stream_, limits()), node_(rpc_.bootstrap().castAs<wire::Node>()), timeout_(timeout) {}
+
+  ~client() noexcept override = default;
+
+  bool lost() const override { return lost_; }
+  void set_timeout(std::chrono::nanoseconds timeout) override { timeout_ = timeout; }
+  void sleep(std::chrono::nanoseconds time) override {
+    io_.provider->getTimer().afterDelay(time.count() * kj::NANOSECONDS).wait(io_.waitScope);
+  }
+
+  caf::expected<node_status> status() override {
+    return call<node_status>(node_.statusRequest(), [](auto& x) { return from_wire(x.getStatus()); });
+  }
+
+  caf::expected<std::vector<event>> events(uint32_t limit) override {
+    auto q = node_.eventsRequest();
+    q.setLimit(limit);
+    return call<std::vector<event>>(kj::mv(q), [](auto& x) { return list_from_wire<wire::Event>(x.getEvents()); });
+  }
+
+  caf::expected<volume_info> volume_create(const volume_spec& spec) override {
+    auto q = node_.volumeCreateRequest();
+    to_wire(q.initSpec(), spec);
+    return call<volume_info>(kj::mv(q), read_volume);
+  }
+
+  caf::expected<std::vector<volume_info>> volume_list() override {
+    return call<std::vector<volume_info>>(node_.volumeListRequest(),
+                                          [](auto& x) { return list_from_wire<wire::Volume>(x.getVolumes()); });
+  }
+
+  caf::expected<volume_info> volume_show(const std::string& volume) override {
+    auto q = node_.volumeShowRequest();
+    q.setVolume(text(volume));
+    return call<volume_info>(kj::mv(q), read_volume);
+  }
+
+  caf::expected<volume_info> volume_resize(const std::string& volume, uint64_t size_bytes) override {
+    auto q = node_.volumeResizeRequest();
+    q.setVolume(text(volume));
+    q.setSizeBytes(size_bytes);
+    return call<volume_info>(kj::mv(q), read_volume);
+  }
+
+  caf::error volume_remove(const std::string& volume, bool confirmed) override {
+    auto q = node_.volumeRemoveRequest();
+    q.setVolume(text(volume));
+    q.setConfirmed(confirmed);
+    return call_plain(kj::mv(q));
+  }
+
+  caf::expected<attachment> volume_attach(const std::string& volume) override {
+    auto q = node_.volumeAttachRequest();
+    q.setVolume(text(volume));
+    return call<attachment>(kj::mv(q), [](auto& x) { return from_wire(x.getAttachment()); });
+  }
+
+  caf::error volume_detach(const std::string& volume, bool force) override {
+    auto q = node_.volumeDetachRequest();
+    q.setVolume(text(volume));
+    q.setForce(force);
+    return call_plain(kj::mv(q));
+  }
+
+  caf::expected<shard_page> shard_list(const std::string& volume, uint64_t first, uint32_t limit) override {
+    auto q = node_.shardListRequest();
+    q.setVolume(text(volume));
+    q.setFirst(first);
+    q.setLimit(limit);
+    return call<shard_page>(kj::mv(q), [](auto& x) {
+      return shard_page{list_from_wire<wire::Shard>(x.getShards()), shard_index{x.getNext()}};
+    });
+  }
+
+  caf::expected<shard_info> shard_show(const std::string& volume, uint64_t index) override {
+    auto q = node_.shardShowRequest();
+    q.setVolume(text(volume));
+    q.setIndex(index);
+    return call<shard_info>(kj::mv(q), [](auto& x) { return from_wire(x.getShard()); });
+  }
+
+  caf::expected<std::vector<migration_id>> shard_move(const std::string& volume, uint64_t first, uint64_t count,
+                                                      const std::string& to_tier) override {
+    auto q = node_.shardMoveRequest();
+    q.setVolume(text(volume));
+    q.setFirst(first);
+    q.setCount(count);
+    q.setToTier(text(to_tier));
+    return call<std::vector<migration_id>>(kj::mv(q), [](auto& x) {
+      std::vector<migration_id> ids;
+      for (auto id : x.getMigrations())
+        ids.emplace_back(id);
+      return ids;
+    });
+  }
+
+  caf::expected<uint64_t> shard_verify(const std::string& volume, uint64_t index) override {
+    auto q = node_.shardVerifyRequest();
+    q.setVolume(text(volume));
+    q.setIndex(index);
+    return call<uint64_t>(kj::mv(q), [](auto& x) { return x.getBadBlocks(); });
+  }
+
+  caf::expected<std::vector<tier_info>> tier_list() override {
+    return call<std::vector<tier_info>>(node_.tierListRequest(),
+                                        [](auto& x) { return list_from_wire<wire::Tier>(x.getTiers()); });
+  }
+
+  caf::expected<std::vector<lease_info>> lease_list(const std::string& volume) override {
+    auto q = node_.leaseListRequest();
+    q.setVolume(text(volume));
+    return call<std::vector<lease_info>>(kj::mv(q), [](auto& x) { return list_from_wire<wire::Lease>(x.getLeases()); });
+  }
+
+  caf::error lease_break(const std::string& volume, uint64_t index) override {
+    auto q = node_.leaseBreakRequest();
+    q.setVolume(text(volume));
+    q.setIndex(index);
+    return call_plain(kj::mv(q));
+  }
+
+  caf::expected<std::vector<migration_progress>> migration_list() override {
+    return call<std::vector<migration_progress>>(
+      node_.migrationListRequest(), [](auto& x) { return list_from_wire<wire::Migration>(x.getMigrations()); });
+  }
+
+  caf::expected<migration_progress> migration_show(migration_id id) override {
+    return call_migration(node_.migrationShowRequest(), id);
+  }
+  caf::expected<migration_progress> migration_cancel(migration_id id) override {
+    return call_migration(node_.migrationCancelRequest(), id);
+  }
+  caf::expected<migration_progress> migration_pause(migration_id id) override {
+    return call_migration(node_.migrationPauseRequest(), id);
+  }
+  caf::expected<migration_progress> migration_resume(migration_id id) override {
+    return call_migration(node_.migrationResumeRequest(), id);
+  }
+
+  caf::expected<std::vector<actor_info>> actor_list() override {
+    return call<std::vector<actor_info>>(node_.actorListRequest(),
+                                         [](auto& x) { return list_from_wire<wire::Actor>(x.getActors()); });
+  }
+
+  caf::error actor_kill(const std::string& path) override {
+    auto q = node_.actorKillRequest();
+    q.setPath(text(path));
+    return call_plain(kj::mv(q));
+  }
+
+  caf::error trace_start(const std::string& volume, const std::string& file) override {
+    auto q = node_.traceRecordRequest();
+    q.setVolume(text(volume));
+    q.setFile(text(file));
+    auto started = call<nothing_yet>(kj::mv(q), [this](auto& x) {
+      recording_ = x.getRecording();
+      return nothing_yet{};
+    });
+    return started ? caf::error{} : started.error();
+  }
+
+  caf::expected<recording_progress> trace_progress() override {
+    KJ_IF_MAYBE (recording, recording_)
+      return call<recording_progress>(recording->progressRequest(), read_progress);
+    return make_error(errc::not_found, "no recording");
+  }
+
+  caf::expected<recording_progress> trace_stop() override {
+    KJ_IF_MAYBE (recording, recording_)
+      return call<recording_progress>(recording->stopRequest(), read_progress);
+    return make_error(errc::not_found, "no recording");
+  }
+
+  caf::error stop() override { return call_plain(node_.stopRequest()); }
+
+private:
+  struct nothing_yet {};
+
+  static constexpr auto read_volume = [](auto& x) { return from_wire(x.getVolume()); };
+  static constexpr auto read_progress = [](auto& x) {
+    auto p = x.getProgress();
+    return recording_progress{p.getRecords(), p.getDropped(), p.getFileBytes()};
+  };
+
+  // A node is trusted, but a listing of many leases is long: 512 MiB.
+  static capnp::ReaderOptions limits() {
+    capnp::ReaderOptions x;
+    x.traversalLimitInWords = 64ull << 20;
+    return x;
+  }
+
+  // The stream must be given its limits, which TwoPartyClient does not take in this version.
+  struct peer {
+    peer(kj::AsyncIoStream& stream, capnp::ReaderOptions limits)
+      : network(stream, capnp::rpc::twoparty::Side::CLIENT, limits), system(capnp::makeRpcClient(network)) {}
+    capnp::Capability::Client bootstrap() {
+      capnp::MallocMessageBuilder message(4);
+      auto id = message.getRoot<capnp::rpc::twoparty::VatId>();
+      id.setSide(capnp::rpc::twoparty::Side::SERVER);
+      return system.bootstrap(id);
+    }
+    capnp::TwoPartyVatNetwork network;
+    capnp::RpcSystem<capnp::rpc::twoparty::VatId> system;
+  };
+
+  template <class T, class Request, class Read>
+  caf::expected<T> call(Request request, Read read) {
+    if (lost_)
+      return make_error(errc::unavailable, "the connection to the node is lost");
+    try {
+      using response_type = decltype(request.send().wait(io_.waitScope));
+      kj::Promise<response_type> sent = request.send();
+      if (timeout_.count() > 0)
+        sent = io_.provider->getTimer().timeoutAfter(timeout_.count() * kj::NANOSECONDS, kj::mv(sent));
+      auto response = sent.wait(io_.waitScope);
+      if (auto error = from_wire(response.getError()))
+        return error;
+      return read(response);
+    } catch (const kj::Exception& e) {
+      if (e.getType() == kj::Exception::Type::OVERLOADED)
+        return make_error(errc::timed_out, "the node did not answer in time; what was asked may still happen");
+      lost_ = e.getType() == kj::Exception::Type::DISCONNECTED;
+      return make_error(errc::unavailable, lost_ ? "the connection to the node is lost" : e.getDescription().cStr());
+    }
+  }
+
+  template <class Request>
+  caf::error call_plain(Request request) {
+    auto x = call<nothing_yet>(kj::mv(request), [](auto&) { return nothing_yet{}; });
+    return x ? caf::error{} : x.error();
+  }
+
+  template <class Request>
+  caf::expected<migration_progress> call_migration(Request request, migration_id id) {
+    request.setId(id.value());
+    return call<migration_progress>(kj::mv(request), [](auto& x) { return from_wire(x.getMigration()); });
+  }
+
+  kj::AsyncIoContext io_;
+  kj::Own<kj::AsyncIoStream> stream_;
+  peer rpc_;
+  wire::Node::Client node_;
+  kj::Maybe<wire::TraceRecording::Client> recording_;
+  std::chrono::nanoseconds timeout_;
+  bool lost_ = false;
+};
+
+} // namespace
+
+std::unique_ptr<rpc_client> rpc_client::connect(const std::string& socket_path, std::chrono::nanoseconds timeout,
+                                                std::string& problem) {
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  if (socket_path.size() >= sizeof at.sun_path) {
+    problem = socket_path + ": longer than a socket's path can be";
+    return nullptr;
+  }
+  std::memcpy(at.sun_path, socket_path.data(), socket_path.size());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0) {
+    problem = socket_path + ": " + std::strerror(errno);
+    if (fd >= 0)
+      ::close(fd);
+    return nullptr;
+  }
+  return std::make_unique<client>(fd, timeout);
+}
+
+} // namespace varve

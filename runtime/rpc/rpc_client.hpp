@@ -1,0 +1,69 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <caf/expected.hpp>
+
+#include "messages/lease.hpp"
+#include "messages/migration.hpp"
+#include "messages/node.hpp"
+#include "messages/tier.hpp"
+#include "messages/volume.hpp"
+
+namespace varve {
+
+/// How far a recording is, as the node tells.
+struct recording_progress {
+  uint64_t records = 0, dropped = 0, file_bytes = 0;
+};
+
+/// A conversation with a node over its socket, by messages/varve.capnp. Each call blocks until its answer, or fails
+/// with errc::timed_out; once lost(), all fail with errc::unavailable. One thread.
+class rpc_client {
+public:
+  /// Null with a `problem` when nobody listens there. A `timeout` of 0 waits for ever.
+  static std::unique_ptr<rpc_client> connect(const std::string& socket_path, std::chrono::nanoseconds timeout,
+                                             std::string& problem);
+  virtual ~rpc_client() = default;
+
+  /// The connection broke: what was asked last may have happened or not.
+  virtual bool lost() const = 0;
+  virtual void set_timeout(std::chrono::nanoseconds timeout) = 0;
+  /// Sleeps, while the connection is looked after.
+  virtual void sleep(std::chrono::nanoseconds time) = 0;
+
+  virtual caf::expected<node_status> status() = 0;
+  virtual caf::expected<std::vector<event>> events(uint32_t limit) = 0;
+  virtual caf::expected<volume_info> volume_create(const volume_spec& spec) = 0;
+  virtual caf::expected<std::vector<volume_info>> volume_list() = 0;
+  virtual caf::expected<volume_info> volume_show(const std::string& volume) = 0;
+  virtual caf::expected<volume_info> volume_resize(const std::string& volume, uint64_t size_bytes) = 0;
+  virtual caf::error volume_remove(const std::string& volume, bool confirmed) = 0;
+  virtual caf::expected<attachment> volume_attach(const std::string& volume) = 0;
+  virtual caf::error volume_detach(const std::string& volume, bool force) = 0;
+  virtual caf::expected<shard_page> shard_list(const std::string& volume, uint64_t first, uint32_t limit) = 0;
+  virtual caf::expected<shard_info> shard_show(const std::string& volume, uint64_t index) = 0;
+  virtual caf::expected<std::vector<migration_id>> shard_move(const std::string& volume, uint64_t first, uint64_t count,
+                                                              const std::string& to_tier) = 0;
+  virtual caf::expected<uint64_t> shard_verify(const std::string& volume, uint64_t index) = 0;
+  virtual caf::expected<std::vector<tier_info>> tier_list() = 0;
+  virtual caf::expected<std::vector<lease_info>> lease_list(const std::string& volume) = 0;
+  virtual caf::error lease_break(const std::string& volume, uint64_t index) = 0;
+  virtual caf::expected<std::vector<migration_progress>> migration_list() = 0;
+  virtual caf::expected<migration_progress> migration_show(migration_id id) = 0;
+  virtual caf::expected<migration_progress> migration_cancel(migration_id id) = 0;
+  virtual caf::expected<migration_progress> migration_pause(migration_id id) = 0;
+  virtual caf::expected<migration_progress> migration_resume(migration_id id) = 0;
+  virtual caf::expected<std::vector<actor_info>> actor_list() = 0;
+  virtual caf::error actor_kill(const std::string& path) = 0;
+  /// One recording at a time for each client; it ends with the client.
+  virtual caf::error trace_start(const std::string& volume, const std::string& file) = 0;
+  virtual caf::expected<recording_progress> trace_progress() = 0;
+  virtual caf::expected<recording_progress> trace_stop() = 0;
+  virtual caf::error stop() = 0;
+};
+
+} // namespace varve

@@ -1,0 +1,179 @@
+#include "runtime/rpc/rpc_server.hpp"
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <thread>
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+#include <kj/io.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/rpc/node_service.hpp"
+
+namespace varve {
+
+namespace {
+
+std::string system_problem(const std::string& path) {
+  return path + ": " + std::strerror(errno);
+}
+
+bool somebody_listens(const sockaddr_un& at) {
+  kj::AutoCloseFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0;
+}
+
+// A socket that listens at `path`, or -1 with a problem.
+int listen_at(const std::string& path, std::string& problem) {
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  if (path.size() >= sizeof at.sun_path) {
+    problem = path + ": longer than a socket's path can be";
+    return -1;
+  }
+  std::memcpy(at.sun_path, path.data(), path.size());
+  if (somebody_listens(at)) {
+    problem = path + ": another process listens there";
+    return -1;
+  }
+  struct stat s {};
+  if (::lstat(path.c_str(), &s) == 0 && !S_ISSOCK(s.st_mode)) {
+    problem = path + ": it exists and is no socket";
+    return -1;
+  }
+  ::unlink(path.c_str());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  // Before bind, so that there is no moment at which others may connect.
+  if (fd < 0 || ::fchmod(fd, 0600) != 0 || ::bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
+      ::chmod(path.c_str(), 0600) != 0 || ::listen(fd, 64) != 0) {
+    problem = system_problem(path);
+    if (fd >= 0)
+      ::close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+// What Cap'n Proto has to say goes to our log. Broken peers are not our errors.
+class to_log : public kj::ExceptionCallback {
+public:
+  void logMessage(kj::LogSeverity, const char* file, int line, int, kj::String&& text) override {
+    spdlog::debug("event=rpc-library at={}:{} text=\"{}\"", file, line, text.cStr());
+  }
+};
+
+class server : public rpc_server, private kj::TaskSet::ErrorHandler {
+public:
+  server(const gateway& to, std::shared_ptr<data_plane> plane, rpc_options options, int fd)
+    : to_(to), plane_(std::move(plane)), options_(std::move(options)) {
+    std::promise<void> ready;
+    thread_ = std::thread{[this, fd, &ready] { run(fd, ready); }};
+    ready.get_future().wait();
+  }
+
+  ~server() noexcept override {
+    stop_->fulfill();
+    thread_.join();
+    ::unlink(options_.socket_path.c_str());
+  }
+
+  uint64_t connections() const override { return connections_; }
+
+private:
+  struct connection {
+    connection(server& of, kj::Own<kj::AsyncIoStream> stream, capnp::ReaderOptions limits,
+               capnp::Capability::Client bootstrap)
+      : of_(of), stream_(kj::mv(stream)), network(*stream_, capnp::rpc::twoparty::Side::SERVER, limits),
+        system_(capnp::makeRpcServer(network, kj::mv(bootstrap))) {
+      // Of calls that are not answered yet; a client that asks for more waits.
+      system_.setFlowLimit(limits.traversalLimitInWords * 4);
+      ++of_.connections_;
+    }
+    ~connection() noexcept(false) { --of_.connections_; }
+
+    server& of_;
+    kj::Own<kj::AsyncIoStream> stream_;
+    capnp::TwoPartyVatNetwork network;
+    capnp::RpcSystem<capnp::rpc::twoparty::VatId> system_;
+  };
+
+  void run(int fd, std::promise<void>& ready) {
+    to_log log;
+    auto io = kj::setupAsyncIo();
+    auto stopped = kj::newPromiseAndCrossThreadFulfiller<void>();
+    stop_ = kj::mv(stopped.fulfiller);
+    ready.set_value();
+    auto listener = io.lowLevelProvider->wrapListenSocketFd(fd, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
+                                                                  kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
+                                                                  kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
+    capnp::Capability::Client bootstrap = kj::heap<node_service>(to_, plane_);
+    kj::TaskSet tasks{*this};
+    tasks.add(accept(*listener, io.provider->getTimer(), bootstrap, tasks));
+    stopped.promise.wait(io.waitScope);
+  }
+
+  kj::Promise<void> accept(kj::ConnectionReceiver& listener, kj::Timer& timer, capnp::Capability::Client bootstrap,
+                           kj::TaskSet& tasks) {
+    return listener.acceptAuthenticated().then(
+      [=, this, &listener, &timer, &tasks](kj::AuthenticatedStream x) mutable {
+        if (welcome(x)) {
+          capnp::ReaderOptions limits;
+          limits.traversalLimitInWords = options_.message_words_max;
+          limits.nestingLimit = options_.nesting_max;
+          auto c = kj::heap<connection>(*this, kj::mv(x.stream), limits, bootstrap);
+          tasks.add(c->network.onDisconnect().attach(kj::mv(c)));
+        }
+        return accept(listener, timer, kj::mv(bootstrap), tasks);
+      },
+      [=, this, &listener, &timer, &tasks](kj::Exception&& e) mutable {
+        // Out of descriptors, most likely: they come back.
+        spdlog::warn("event=rpc-accept-failed reason=\"{}\"", e.getDescription().cStr());
+        return timer.afterDelay(100 * kj::MILLISECONDS).then([=, this, &listener, &timer, &tasks]() mutable {
+          return accept(listener, timer, kj::mv(bootstrap), tasks);
+        });
+      });
+  }
+
+  bool welcome(kj::AuthenticatedStream& x) {
+    if (connections_ >= options_.connections_max) {
+      spdlog::warn("event=rpc-connection-refused reason=limit connections_max={}", options_.connections_max);
+      return false;
+    }
+    KJ_IF_MAYBE (uid, kj::downcast<kj::LocalPeerIdentity>(*x.peerIdentity).getCredentials().uid) {
+      if (*uid == 0 || *uid == ::geteuid())
+        return true;
+      spdlog::warn("event=rpc-connection-refused reason=user uid={}", *uid);
+    }
+    return false;
+  }
+
+  void taskFailed(kj::Exception&& e) override {
+    spdlog::debug("event=rpc-connection-failed reason=\"{}\"", e.getDescription().cStr());
+  }
+
+  const gateway& to_;
+  std::shared_ptr<data_plane> plane_;
+  rpc_options options_;
+  std::atomic<uint64_t> connections_{0};
+  kj::Own<kj::CrossThreadPromiseFulfiller<void>> stop_;
+  std::thread thread_;
+};
+
+} // namespace
+
+std::unique_ptr<rpc_server> rpc_server::start(const gateway& to, std::shared_ptr<data_plane> plane, rpc_options options,
+                                              std::string& problem) {
+  const int fd = listen_at(options.socket_path, problem);
+  if (fd < 0)
+    return nullptr;
+  return std::make_unique<server>(to, std::move(plane), std::move(options), fd);
+}
+
+} // namespace varve
