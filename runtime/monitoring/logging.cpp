@@ -1,0 +1,65 @@
+#include "runtime/monitoring/logging.hpp"
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace varve {
+
+std::string start_logging(const std::string& level, const std::string& file) {
+  try {
+    auto logger = file.empty() ? spdlog::stderr_logger_mt("varve") : spdlog::basic_logger_mt("varve", file);
+    logger->set_pattern("time=%Y-%m-%dT%H:%M:%S.%f%z level=%l %v");
+    logger->set_level(spdlog::level::from_str(level));
+    logger->flush_on(spdlog::level::info);
+    spdlog::set_default_logger(std::move(logger));
+    return {};
+  } catch (const spdlog::spdlog_ex& e) {
+    return e.what();
+  }
+}
+
+std::string log_value(std::string_view x) {
+  if (!x.empty() && x.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:+@,") ==
+                      std::string_view::npos)
+    return std::string{x};
+  std::string result = "\"";
+  for (const char c : x) {
+    if (c == '"' || c == '\\')
+      result += '\\';
+    if (static_cast<unsigned char>(c) < 0x20)
+      result += fmt::format("\\x{:02x}", static_cast<int>(c));
+    else
+      result += c;
+  }
+  return result + '"';
+}
+
+void notify_service_manager(std::string_view state) {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  if (!path || !*path || std::strlen(path) >= sizeof to.sun_path)
+    return;
+  std::memcpy(to.sun_path, path, std::strlen(path));
+  // "@name" is the abstract name space.
+  if (*path == '@')
+    to.sun_path[0] = '\0';
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return;
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+  // Who does not listen does not want to know.
+  (void)!::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to), size);
+  ::close(fd);
+}
+
+} // namespace varve

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace varve {
+
+/// Sets up the log of the process: one line an event, key=value. `file` empty: standard error. What is wrong, or empty.
+std::string start_logging(const std::string& level, const std::string& file);
+
+/// A value of a line: quoted where it must be, so that lines stay lines and words.
+std::string log_value(std::string_view x);
+
+/// Tells systemd, when it listens: "READY=1", "STOPPING=1".
+void notify_service_manager(std::string_view state);
+
+} // namespace varve
