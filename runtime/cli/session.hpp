@@ -1,0 +1,67 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "messages/errors.hpp"
+#include "runtime/cli/output.hpp"
+#include "runtime/rpc/rpc_client.hpp"
+
+namespace varve::cli {
+
+/// One run of the program: the options that every verb has, the conversation with the node, and how it ends. Data goes
+/// to standard output, all else to standard error; with --json a failure is an object on standard output.
+class session {
+public:
+  /// Adds the options of every verb.
+  void add_options(CLI::App& app);
+
+  /// Runs `f` with a connection; its result ends the program.
+  void with_node(const std::function<int(rpc_client&)>& f);
+
+  /// Says why, and gives the exit code that goes with it. `hint` is for people only.
+  int fail(const caf::error& e, const std::string& hint = {}) const;
+  int fail(exit_code code, const std::string& name, const std::string& message) const;
+
+  /// Prints as JSON.
+  static void print(const nlohmann::json& x);
+  /// To standard error; nothing with --json.
+  void say(const std::string& text) const;
+  /// Progress is drawn only for people.
+  bool draws() const;
+
+  /// Names for the numbers of volumes.
+  static std::map<uint64_t, std::string> volume_names(rpc_client& node);
+
+  bool json = false;
+  bool no_headers = false;
+  std::string socket;
+  std::string config;
+  /// Empty: 30 s for what is quick, none for what takes its time.
+  std::string timeout;
+  int exit = success;
+
+private:
+  /// Where the node listens: --socket, $VARVE_SOCKET, --config or $VARVE_CONFIG, or the default. Empty with a failure.
+  std::string socket_path();
+
+  rpc_client* node_ = nullptr;
+};
+
+void add_volume_verbs(CLI::App& app, session& s);
+void add_shard_verbs(CLI::App& app, session& s);
+void add_migration_verbs(CLI::App& app, session& s);
+/// tier, lease, status, events, actor, stop.
+void add_node_verbs(CLI::App& app, session& s);
+void add_config_verbs(CLI::App& app, session& s);
+void add_trace_verbs(CLI::App& app, session& s);
+void add_completion(CLI::App& app, session& s);
+
+/// The first word that is no verb, with the nearest that is; empty when all are. For words before options' values.
+std::string unknown_verb(const CLI::App& app, const std::vector<std::string>& words);
+
+} // namespace varve::cli
