@@ -11,6 +11,14 @@ namespace varve {
 /// has made another one durable). Reactor's thread only.
 class flush_set {
 public:
+  flush_set() = default;
+  flush_set(const flush_set&) = delete;
+  /// What is not synced is left to its shard: passivation tries again, the next port of the volume takes it over.
+  ~flush_set() {
+    for (auto* x : shards_)
+      x->unsynced = false;
+  }
+
   void add(active_shard& x) {
     if (x.unsynced)
       return;

@@ -486,6 +486,16 @@ task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chr
   co_return status;
 }
 
+task<void> move_engine::stop() {
+  while (!moves_.empty()) {
+    auto m = moves_.begin()->second;
+    m->cancelled = true;
+    auto held = co_await m->turn.lock();
+    release(*m);
+    moves_.erase(m->ends.id);
+  }
+}
+
 void move_engine::release(move& m) {
   // Each is set exactly while it is used.
   if (m.source)

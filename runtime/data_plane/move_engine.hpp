@@ -39,6 +39,9 @@ public:
   task<switch_result> switch_over(data_plane::move_ends ends);
   task<errc> end(data_plane::move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed);
 
+  /// Ends every copying where it is, as a crash would; the sinks stay as they are, to be resumed or removed.
+  task<void> stop();
+
   size_t moves() const noexcept { return moves_.size(); }
 
 private:

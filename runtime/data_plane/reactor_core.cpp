@@ -92,6 +92,7 @@ task<errc> reactor_core::stop(boot_time deadline) {
     if (first == errc::none)
       first = status;
   }
+  co_await moves_.stop();
   auto status = co_await shards_.close_all(deadline);
   co_return first == errc::none ? status : first;
 }

@@ -263,7 +263,7 @@ void volume_port::tick() {
                  : unpark(errc::timed_out, [&](auto& x) { return now - x.since >= options_.error_after; });
   ask_for_parked();
   deliver_observations();
-  if (parked_first_ || (!closed_ && (!asked_.empty() || sink_)))
+  if (parked_first_ || (!closed_ && !asked_.empty()))
     start_ticking();
   // A close that waits for this has waited for all that was parked before, so `late` is empty then.
   if (!ticking_)
@@ -389,10 +389,8 @@ void volume_port::forget(active_shard& x, bool gone) {
 void volume_port::observe(std::function<void(std::vector<io_observation>)> sink) {
   deliver_observations();
   sink_ = std::move(sink);
-  if (sink_) {
+  if (sink_)
     observations_.reserve(observations_max);
-    start_ticking();
-  }
 }
 
 void volume_port::observe(const block_request& x) {
@@ -400,6 +398,9 @@ void volume_port::observe(const block_request& x) {
     ++counters_.observations_dropped;
     return;
   }
+  // The timer runs only while there is something to tell.
+  if (observations_.empty())
+    start_ticking();
   observations_.push_back({reactor_.now(), x.offset, static_cast<uint32_t>(std::min<uint64_t>(x.length, ~uint32_t{0})),
                            static_cast<uint8_t>(x.op)});
   // Half is left for what comes before the next round.

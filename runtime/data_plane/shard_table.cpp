@@ -55,7 +55,7 @@ shard_table::~shard_table() {
   // What a hung device holds on to must outlive its operation: not freed rather than freed too early.
   for (auto& [key, x] : shards_)
     if (x->in_flight || x->users)
-      x->shard.release();
+      (void)x->shard.release();
 }
 
 int shard_table::tier_of(const std::string& name) const noexcept {

@@ -345,11 +345,6 @@ task<errc> volume_port::close(bool force) {
     co_await idle_.wait();
   }
   auto status = co_await unsynced_.flush();
-  // What could not be synced is left to its shard: passivation tries again and reports.
-  shards_.for_each([this](active_shard& x) {
-    if (x.key.id.volume == options_.volume)
-      unsynced_.erase(x);
-  });
   if (ticking_) {
     reactor_.ring().cancel(timer_);
     co_await tick_over_.wait();

@@ -42,6 +42,23 @@ BOOST_FIXTURE_TEST_CASE(a_flush_that_fails_says_so_as_long_as_it_does, plane_fix
   BOOST_TEST((flush() == errc::none));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_port_that_cannot_listen_forgets_no_unsynced_shard, plane_fixture) {
+  open();
+  BOOST_TEST((write(0, 4096, 1) == errc::none));
+  a.fail_flush = true;
+  BOOST_TEST((call(&data_plane::close_port, volume, false) == errc::shard_failed));
+  a.fail_flush = false;
+  port_options options;
+  options.volume = volume;
+  options.size_bytes = shard_size;
+  options.shard_size = shard_size;
+  options.socket_path = "/no/such/folder/at/all.sock";
+  BOOST_TEST((call(&data_plane::open_port, options) != errc::none));
+  open();
+  BOOST_TEST((flush() == errc::none));
+  BOOST_TEST(!record("a", 0, generation{1})->dirty);
+}
+
 BOOST_FIXTURE_TEST_CASE(fua_syncs_the_shards_of_the_request_before_it_answers, plane_fixture) {
   open();
   BOOST_TEST((write(0, shard_size, 1) == errc::none));

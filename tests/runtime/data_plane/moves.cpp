@@ -391,6 +391,27 @@ BOOST_FIXTURE_TEST_CASE(cancelling_in_the_middle_of_a_copy_ends_it, move_fixture
   BOOST_TEST((switch_over(x).status == errc::not_found));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_node_stops_at_once_in_the_middle_of_a_move, move_fixture) {
+  open();
+  BOOST_TEST((write(0, shard_size, 1) == errc::none));
+  const auto x = ends_of(0);
+  BOOST_TEST((begin(x) == errc::none));
+  plane->set_copy_budget(1'000'000);
+  std::optional<copy_round> round;
+  plane->copy_some(x, ~uint64_t{0}, [&](copy_round r) { round = r; });
+  world.step();
+  const auto before = world.now();
+  crash();
+  BOOST_TEST(world.now() - before < 1s);
+  BOOST_TEST((round && round->status != errc::none));
+  open();
+  BOOST_TEST((begin(x) == errc::none));
+  BOOST_TEST((switch_over(x).status == errc::none));
+  commit(x);
+  BOOST_TEST((end(x, true) == errc::none));
+  BOOST_TEST(read(0, shard_size) == 1);
+}
+
 BOOST_FIXTURE_TEST_CASE(what_cannot_be_moved_is_refused, move_fixture) {
   open();
   auto x = ends_of(0);
