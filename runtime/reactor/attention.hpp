@@ -20,6 +20,9 @@ public:
   /// The ring's thread: when it is up again. Takes the wakes so far, and sees what was done before them.
   void get_up() noexcept { state_.exchange(state::running, std::memory_order_acq_rel); }
 
+  /// The ring's thread: whether sleeping would fail.
+  bool woken() const noexcept { return state_.load(std::memory_order_relaxed) == state::woken; }
+
   /// Any thread. `wake_fd` is an eventfd that the sleeper waits for.
   void wake(int wake_fd) noexcept {
     if (state_.exchange(state::woken, std::memory_order_acq_rel) != state::sleeping)

@@ -20,6 +20,9 @@ struct ring_options {
   uint32_t entries = 256;
   /// threads: how many carry out file operations.
   uint32_t threads = 4;
+  /// io_uring: how long to look for completions before sleeping, after a wait that brought some; 0 for not at all. An
+  /// idle ring never looks, and one that looks in vain again and again hardly does.
+  boot_time spin{std::chrono::microseconds{50}};
 };
 
 struct made_ring {

@@ -67,6 +67,8 @@ private:
   void enter(bool block, boot_time deadline);
   void reap();
   void quiesce();
+  bool spin_worthwhile() noexcept;
+  bool spin(boot_time deadline);
 
   io_uring ring_{};
   bool open_ = false;
@@ -75,6 +77,10 @@ private:
   int wake_fd_ = -1;
   uint64_t wake_count_ = 0; // where the kernel writes what it read from wake_fd_
   bool wake_armed_ = false;
+  boot_time spin_time_{0};
+  bool lively_ = false;      // the last wait brought something
+  unsigned spin_misses_ = 0; // in a row
+  unsigned spin_skipped_ = 0;
   uint64_t in_flight_ = 0; // entries that will give a completion, ours (wake, cancellations) included
   boot_time now_ = detail::read_boot_clock();
   detail::operation_list overflow_;
@@ -85,9 +91,10 @@ private:
 
 std::string uring_ring::open(const ring_options& options) {
   // Of one thread, completions only when it asks: no interrupts of the reactor. Disabled until that thread is known.
+  spin_time_ = options.spin;
   constexpr unsigned flags[] = {
-    IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN,
+    IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
     IORING_SETUP_R_DISABLED,
   };
   auto error = 0;
@@ -341,6 +348,40 @@ void uring_ring::reap() {
   }
 }
 
+// Whether looking for a while before sleeping is likely to save the sleep. Sleeping and being woken costs both sides
+// tens of microseconds where processors are virtual; but time spent looking in vain is lost to others.
+bool uring_ring::spin_worthwhile() noexcept {
+  constexpr unsigned misses_max = 4, skips_max = 16;
+  if (spin_time_ == boot_time{0} || !lively_)
+    return false;
+  if (spin_misses_ < misses_max)
+    return true;
+  // It has not been worth it lately: look again only now and then whether that has changed.
+  if (++spin_skipped_ < skips_max)
+    return false;
+  spin_skipped_ = 0;
+  return true;
+}
+
+// Without system calls: the kernel says in the ring's flags that work of ours waits to be run by `enter`.
+bool uring_ring::spin(boot_time deadline) {
+  if (io_uring_sq_ready(&ring_) > 0)
+    io_uring_submit(&ring_);
+  const auto until = std::min(deadline, detail::read_boot_clock() + spin_time_);
+  do {
+    for (unsigned i = 0; i < 16; ++i) {
+      if (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) ||
+          io_uring_cq_ready(&ring_) > 0 || attention_.woken()) {
+        spin_misses_ = 0;
+        return true;
+      }
+      __builtin_ia32_pause();
+    }
+  } while (detail::read_boot_clock() < until);
+  ++spin_misses_;
+  return false;
+}
+
 void uring_ring::wait(boot_time deadline) {
   if (!started_)
     start();
@@ -355,8 +396,9 @@ void uring_ring::wait(boot_time deadline) {
   }
   // Unarmed (the queue is full): a wake would not be seen, so do not sleep.
   auto block = wake_armed_ && ended_.empty() && overflow_.empty() && cancels_.empty() && deadline > now_;
-  block = block && attention_.fall_asleep();
+  block = block && !(spin_worthwhile() && spin(deadline)) && attention_.fall_asleep();
   enter(block, deadline);
+  lively_ = io_uring_cq_ready(&ring_) > 0;
   attention_.get_up();
   now_ = detail::read_boot_clock();
   // First what ended without the kernel; only what is there now.
