@@ -28,17 +28,19 @@ def database(folder):
     db.execute("pragma journal_mode=wal")
     db.execute("pragma cache_size=200")
     db.execute("create table orders(id integer primary key, customer integer, amount real, note text)")
-    for batch in range(120):
+    for batch in range(500):
         db.execute("begin")
-        for _ in range(60):
+        for _ in range(40):
             db.execute("insert into orders(customer, amount, note) values(?, ?, ?)",
                        (rng.randrange(500), rng.random() * 100, rng.randbytes(60).hex()))
         db.execute("commit")
-    forget()
-    for _ in range(250):
-        key = int(rng.paretovariate(1.1) * 10) % 7000 + 1
+    for look_up in range(3000):
+        if look_up % 300 == 0:
+            forget()
+        # A few customers do most of the asking.
+        key = int(rng.paretovariate(1.1) * 10) % 20000 + 1
         db.execute("select * from orders where id = ?", (key,)).fetchone()
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
             db.execute("update orders set amount = amount + 1 where id = ?", (key,))
     db.execute("create index by_customer on orders(customer)")
     forget()

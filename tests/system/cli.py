@@ -28,7 +28,8 @@ class cli(SystemTest):
         self.assertTrue(node.rows("lease", "ls"))
         node.varve("shard", "move", "vm1", "--offset", "0", "--to", "slow")
         node.varve("migration", "watch", timeout=60)
-        self.assertEqual(node.homes("vm1"), {0: "slow", 4 * MIB: "fast"})
+        homes = node.homes("vm1")  # shards ahead of a sequential run are made ahead, too
+        self.assertEqual((homes.pop(0), set(homes.values())), ("slow", {"fast"}))
         moved = node.migrations()[0]
         self.assertEqual((moved["state"], moved["percent"], moved["verify_failures"]), ("committed", 100, 0))
         node.varve("volume", "resize", "vm1", "40GiB")
