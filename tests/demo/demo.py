@@ -228,8 +228,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="varve-demo-work.") as folder:
         show(pathlib.Path(folder))
     print(f"\nEverything verified, {time.monotonic() - began:.0f} s. The node goes on (process {process.pid}, data in {HOME}). Try:\n")
-    b = os.path.relpath(BIN, os.getcwd()) if BIN.is_relative_to(pathlib.Path.cwd()) else BIN
-    for line in (f"export VARVE_SOCKET={SOCKET} PATH=$PWD/{b}:$PATH", "varve status", "varve volume ls", "varve shard ls vm1", "varve shard move vm1 --all --to slow && varve migration watch",
+    for line in (f"export VARVE_SOCKET={SOCKET} PATH={BIN}:$PATH", "varve status", "varve volume ls", "varve shard ls vm1", "varve shard move vm1 --all --to slow && varve migration watch",
                  "varve lease ls", f"qemu-img info \"$(varve volume attach vm1 | grep -o 'nbd+unix:[^ ]*' | head -1)\"",
                  "curl -s http://127.0.0.1:9480/metrics | grep ^varve_", "varve stop      # ends it"):
         print(f"   {line}")

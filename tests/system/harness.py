@@ -296,7 +296,8 @@ class SystemTest(unittest.TestCase):
 
     def finish(self):
         self.watchdog.cancel()
-        failed = not self._outcome.success
+        result = self._outcome.result
+        failed = any(test is self for test, _ in result.failures + result.errors)
         for node in self.nodes:
             if failed:
                 sys.stderr.write(node.log_end() + "\n")
