@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "actors/management/lease_manager.hpp"
 #include "messages/errors.hpp"
@@ -52,6 +53,7 @@ void lease_manager_state::begin(uint64_t id) {
           return;
         }
         const auto& leases = context_->options.leases;
+        x.shard_size = record.spec.shard_size;
         x.term = record.spec.sensitive == sensitivity::high ? leases.term_sensitive : leases.term;
         if (x.request.term.count() > 0)
           x.term = std::min(x.term, x.request.term);
@@ -272,6 +274,7 @@ void lease_manager_state::fence_failed(uint64_t id, size_t i, const caf::error& 
     case errc::shard_moved:
     case errc::not_found:
       table_.give_up(p.lease);
+      p.missing = code_of(e) == errc::not_found;
       relocate(id, i);
       return;
     default:
@@ -301,13 +304,47 @@ void lease_manager_state::relocate(uint64_t id, size_t i) {
           fail(id, i, errc::not_found, "the shard is gone");
         else {
           p->home = part.homes.front();
-          if (p->home.of == before && p->attempts > 2)
+          // Asked of the catalog after storage did not have it, so it has not moved: it is lost, as volatile data may be. A
+          // durable one is never made again in silence.
+          if (p->home.of == before && std::exchange(p->missing, false) && is_volatile(p->home.tier))
+            make_again(id, i);
+          else if (p->home.of == before && p->attempts > 2)
             // The catalog says so and storage does not have it: asking faster does not help.
             fail(id, i, errc::unavailable, "tier " + p->home.tier + " does not have the shard");
           else
             claim(id, i);
         }
         settle(id);
+      },
+      [this, id, i, step](const caf::error& e) {
+        if (find_piece(id, i, step)) {
+          fail(id, i, code_of(e), context_of(e));
+          settle(id);
+        }
+      });
+}
+
+bool lease_manager_state::is_volatile(const std::string& tier) const {
+  const auto& tiers = context_->options.tiers;
+  return std::any_of(tiers.begin(), tiers.end(), [&](auto& x) { return x.store.name == tier && x.is_volatile(); });
+}
+
+void lease_manager_state::make_again(uint64_t id, size_t i) {
+  auto& x = acquisitions_.at(id);
+  auto& p = x.pieces[i];
+  const auto step = p.step = ++steps_;
+  auto tier = context_->directory->get<tier_actor>(path::tier(p.home.tier));
+  if (!tier) {
+    fail(id, i, errc::unavailable, path::tier(p.home.tier));
+    return;
+  }
+  self_->request(tier, context_->options.request_timeout, atom::create_v, p.home, x.shard_size)
+    .then(
+      [this, id, i, step](const shard_home&) {
+        if (find_piece(id, i, step)) {
+          claim(id, i);
+          settle(id);
+        }
       },
       [this, id, i, step](const caf::error& e) {
         if (find_piece(id, i, step)) {

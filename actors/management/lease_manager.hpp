@@ -47,6 +47,8 @@ private:
     lease_id lease;
     errc refused = errc::none;
     std::string why;
+    /// Storage did not have the shard where its home was then.
+    bool missing = false;
   };
 
   struct acquisition {
@@ -54,6 +56,7 @@ private:
     lease_holder_actor holder;
     caf::typed_response_promise<std::vector<lease_grant>> promise;
     caf::timespan term{0};
+    uint64_t shard_size = 0;
     /// Something has ended since it began to wait.
     bool again = false;
     std::vector<piece> pieces;
@@ -94,6 +97,9 @@ private:
   void fenced(uint64_t id, size_t i, const lease_grant& agreed);
   void fence_failed(uint64_t id, size_t i, const caf::error& e);
   void relocate(uint64_t id, size_t i);
+  bool is_volatile(const std::string& tier) const;
+  /// A volatile shard that went with the last process begins anew, as holes.
+  void make_again(uint64_t id, size_t i);
   void fail(uint64_t id, size_t i, errc code, std::string why);
   void settle(uint64_t id);
   void finish(uint64_t id, caf::error refused);
