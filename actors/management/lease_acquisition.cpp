@@ -129,7 +129,8 @@ void lease_manager_state::divide(uint64_t id, const shard_map_part& part) {
     x.pieces.push_back(p);
     next = home.id.index.value() + 1;
   }
-  if (x.pieces.size() < pieces_max)
+  // A run reaches beyond what was asked, but begins within.
+  if (x.pieces.size() < pieces_max && next < asked_end)
     absent(next, part.end.value());
   if (x.pieces.empty()) {
     finish(id, make_error(errc::not_found, "no shard of the range exists"));

@@ -114,9 +114,11 @@ void lease_manager_state::take_inventory(const std::string& name) {
         if (inventory_open_.erase(name) == 0)
           return;
         const auto& options = context_->options.leases;
-        for (const auto& x : grants) {
+        for (auto x : grants) {
           // The term that is left is storage's view; the holder may have been renewed a moment ago by the last manager.
           const auto full = std::max({options.term, options.term_sensitive, x.term});
+          // From its next renewal on the shorter one, until it asks again: the volume's sensitivity is not known here.
+          x.term = std::min(options.term, options.term_sensitive);
           table_.adopt(x, context_->now() + full + options.drift_bound);
           for (auto id : table_.of_holder(x.holder, x.home.id, 1))
             if (living_->actors.count(id) == 0)

@@ -35,7 +35,9 @@ void lease_table::each_overlapping(shard_id first, uint64_t count, F f) const {
 std::vector<lease_id> lease_table::conflicts(holder_id holder, shard_id first, uint64_t count, lease_mode mode) const {
   std::vector<lease_id> result;
   each_overlapping(first, count, [&](const lease_row& x) {
-    if (x.holder == holder ? x.revoking : !compatible(x.mode, mode))
+    // One row cannot be both: a migration is a holder of its own.
+    const bool other_kind = (x.mode == lease_mode::migration) != (mode == lease_mode::migration);
+    if (x.holder == holder ? x.revoking || other_kind : !compatible(x.mode, mode))
       result.push_back(x.id);
   });
   return result;

@@ -217,7 +217,7 @@ void volume_directory_state::creation_done(caf::expected<volume_record> result) 
   auto x = std::move(creations_.front());
   creations_.pop_front();
   creating_ = false;
-  const bool uncertain = !result && result.error().category() != make_error(errc::none).category();
+  const bool uncertain = !result && result.error().category() != make_error(errc::unavailable).category();
   if (result)
     x.promise.deliver(*result);
   else

@@ -1,0 +1,154 @@
+#pragma once
+
+#include "actors/management/catalog.hpp"
+#include "actors/management/lease_manager.hpp"
+#include "actors/management/monitor.hpp"
+#include "actors/management/placement.hpp"
+#include "actors/management/volume_directory.hpp"
+#include "tests/actors/fixture.hpp"
+
+namespace varve {
+
+/// A tier that does as the test says: the next call of a kind is refused so, or not answered at all (errc::timed_out).
+struct tier_world {
+  tier_info info;
+  std::map<std::pair<shard_id, generation>, epoch> shards;
+  std::deque<errc> create_refusals, fence_refusals, remove_refusals;
+  std::vector<lease_grant> outstanding;
+  std::vector<lease_grant> fences;
+  std::vector<std::pair<holder_id, caf::timespan>> renewals;
+  std::vector<std::pair<holder_id, uint64_t>> releases;
+  uint64_t incarnation = 0;
+  caf::timespan term_max{std::chrono::hours{1}};
+  bool silent = false;
+
+  static errc next(std::deque<errc>& from) {
+    if (from.empty())
+      return errc::none;
+    const auto result = from.front();
+    from.pop_front();
+    return result;
+  }
+};
+
+inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared_ptr<tier_world> w) {
+  // An answer that never comes.
+  auto never = [self](auto* of) {
+    using type = std::remove_pointer_t<decltype(of)>;
+    return caf::result<type>{self->make_response_promise<type>()};
+  };
+  return {
+    [w, never](atom::get) -> caf::result<tier_info> {
+      if (w->silent)
+        return never(static_cast<tier_info*>(nullptr));
+      return w->info;
+    },
+    [w](atom::create, const shard_home& home, uint64_t) -> caf::result<shard_home> {
+      if (auto e = tier_world::next(w->create_refusals); e != errc::none)
+        return make_error(e, "as the test says");
+      w->shards[{home.id, home.of}] = home.fence;
+      return home;
+    },
+    [w, never](atom::fence, const lease_grant& x) -> caf::result<lease_grant> {
+      auto e = tier_world::next(w->fence_refusals);
+      if (e == errc::timed_out)
+        return never(static_cast<lease_grant*>(nullptr));
+      if (e != errc::none)
+        return make_error(e, "as the test says");
+      auto at = w->shards.find({x.home.id, x.home.of});
+      if (at == w->shards.end())
+        return make_error(errc::not_found);
+      if (x.fence < at->second)
+        return make_error(errc::stale_epoch);
+      at->second = x.fence;
+      w->fences.push_back(x);
+      auto agreed = x;
+      agreed.term = std::min(agreed.term, w->term_max);
+      return agreed;
+    },
+    [w](atom::renew, holder_id holder, caf::timespan term) { w->renewals.emplace_back(holder, term); },
+    [w](atom::release, holder_id holder, shard_id, uint64_t count) { w->releases.emplace_back(holder, count); },
+    [w, never](atom::inventory, uint64_t incarnation) -> caf::result<std::vector<lease_grant>> {
+      if (w->silent)
+        return never(static_cast<std::vector<lease_grant>*>(nullptr));
+      if (incarnation < w->incarnation)
+        return make_error(errc::stale_epoch);
+      w->incarnation = incarnation;
+      return w->outstanding;
+    },
+    [](atom::reserve, shard_id, uint64_t) {},
+    [w](atom::remove, shard_id id, generation of) -> caf::result<void> {
+      if (auto e = tier_world::next(w->remove_refusals); e != errc::none)
+        return make_error(e, "as the test says");
+      return w->shards.erase({id, of}) ? caf::result<void>{caf::unit} : caf::result<void>{make_error(errc::not_found)};
+    },
+    [](atom::publish, const shard_home&, bool) {},
+    [](atom::verify, shard_id, generation) -> uint64_t { return 0; },
+    [w](atom::list, volume_id volume) {
+      std::vector<shard_info> result;
+      for (const auto& [key, fence] : w->shards)
+        if (key.first.volume == volume) {
+          result.emplace_back();
+          result.back().home.id = key.first;
+          result.back().allocated_bytes = 4096;
+        }
+      return result;
+    },
+  };
+}
+
+/// Catalog, placement and volumes over two fake tiers: "ram" (volatile) and "fast".
+struct management_fixture : actor_fixture {
+  management_fixture() {
+    for (auto* name : {"ram", "fast"}) {
+      tier_settings x;
+      x.store.name = name;
+      x.store.kind = std::string{name} == "ram" ? tier_kind::memory : tier_kind::file;
+      x.capacity_bytes = 1ull << 40;
+      options.tiers.push_back(x);
+      auto& w = tiers[name] = std::make_shared<tier_world>();
+      w->info.name = name;
+      w->info.is_volatile = x.is_volatile();
+      w->info.capacity_bytes = x.capacity_bytes;
+      w->info.state = "up";
+    }
+    make_context();
+    for (auto& [name, w] : tiers)
+      put(path::tier(name), spawn(fake_tier, w));
+    put(path::catalog, spawn(catalog, context));
+    put(path::placement, spawn(placement, context));
+    put(path::volumes, spawn(volume_directory, context));
+    run();
+  }
+
+  template <class Handle>
+  Handle put(const std::string& path, Handle x) {
+    context->directory->put(path, x);
+    return x;
+  }
+
+  volume_directory_actor volumes() { return find<volume_directory_actor>(path::volumes); }
+  volume_actor volume_of(volume_id id) { return find<volume_actor>(path::volume(id.value())); }
+
+  static volume_spec spec(std::string name, uint64_t size = 1ull << 30) {
+    volume_spec result;
+    result.name = std::move(name);
+    result.size_bytes = size;
+    return result;
+  }
+  volume_record make(const volume_spec& x) {
+    auto made = ask<volume_record>(volumes(), atom::create_v, x);
+    return made ? *made : volume_record{};
+  }
+  /// As a restart of the node's management does: everything in memory is gone.
+  void restart_volumes() {
+    kill(volumes());
+    context->directory->remove(path::volumes, volumes() ? volumes().address() : caf::actor_addr{});
+    put(path::volumes, spawn(volume_directory, context));
+    advance(std::chrono::milliseconds{10});
+  }
+
+  std::map<std::string, std::shared_ptr<tier_world>> tiers;
+};
+
+} // namespace varve
