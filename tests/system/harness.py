@@ -31,11 +31,11 @@ def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(*args, timeout=60, check=True, data=None, text=True, env=None):
+def run(*args, timeout=60, check=True, data=None, text=True, env=None, cwd=None):
     """Runs a program to its end; its output is in the exception when it fails."""
     args = [str(a) for a in args]
     done = subprocess.run(args, input=data, capture_output=True, text=text, timeout=timeout, env=env,
-                          preexec_fn=die_with_parent)
+                          cwd=cwd, preexec_fn=die_with_parent)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(args)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
@@ -353,7 +353,8 @@ def fio(folder, volume, *options, timeout=120, check=True):
     """Runs fio's NBD engine on a volume; its JSON. fio writes a line of its own first, hence --output."""
     out = pathlib.Path(folder) / f"fio-{random.getrandbits(32):08x}.json"
     done = run("fio", "--name=job", "--ioengine=nbd", f"--uri={volume if isinstance(volume, str) else volume.uri}",
-               "--output-format=json", f"--output={out}", *options, timeout=timeout, check=False)
+               "--output-format=json", f"--output={out}", *options, timeout=timeout, check=False,
+               cwd=folder)  # where fio leaves its verify state
     if done.returncode != 0 and check:
         raise AssertionError(f"fio: exit code {done.returncode}\n{done.stdout}\n{done.stderr}\n"
                              f"{out.read_text() if out.exists() else ''}")
