@@ -9,7 +9,7 @@ namespace varve {
 template <class F>
 void for_each_message_type(F&& f) {
 #define VARVE_MESSAGE(type) f.template operator()<type>("varve::" #type)
-  VARVE_MESSAGE(errc);
+  // Not errc: CAF makes an error of it, which it knows how to send.
   VARVE_MESSAGE(volume_id);
   VARVE_MESSAGE(shard_index);
   VARVE_MESSAGE(generation);
