@@ -84,7 +84,7 @@ def check_readme():
     for verb in set(re.findall(r"\./run (\w+)", text)):
         if verb not in known:
             wrong.append(f"README.md: ./run {verb} does not exist")
-    for benchmark in set(re.findall(r"\./run bench (\w+)", text)):
+    for benchmark in set(re.findall(r"\./run bench ([a-z]+)", text)):
         if not (ROOT / "tests" / "bench" / f"{benchmark}_bench.py").exists():
             wrong.append(f"README.md: ./run bench {benchmark} does not exist")
     binary = ROOT / "build" / "release" / "bin" / "varve"
