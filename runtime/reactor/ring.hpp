@@ -53,6 +53,8 @@ struct ring_operation {
   const char* path2 = nullptr;
   const iovec* vectors = nullptr;
   uint32_t vector_count = 0;
+  /// read, write: goes through the page cache, and may be done at once where that is quicker than handing it on.
+  bool page_cache = false;
   boot_time deadline{0};
 
   /// Called once, on the reactor's thread, from within `ring::wait`.

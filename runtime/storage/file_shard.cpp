@@ -70,7 +70,7 @@ task<errc> file_shard::read_blocks(uint64_t first, std::span<std::byte> into) {
       at = run;
       continue;
     }
-    auto status = co_await device_.read(file_.fd, layout_.block_at(at), part);
+    auto status = co_await device_.read(file_, layout_.block_at(at), part);
     if (status != errc::none)
       co_return status;
     for (auto block = at; block < run; ++block) {
@@ -99,7 +99,7 @@ task<errc> file_shard::read_block_held(uint64_t block, std::span<std::byte> into
     std::memset(into.data(), 0, block_size);
     co_return errc::none;
   }
-  auto status = co_await device_.read(file_.fd, layout_.block_at(block), into);
+  auto status = co_await device_.read(file_, layout_.block_at(block), into);
   if (status != errc::none)
     co_return status;
   if (crc32c(into) == table_.crc(block))
@@ -136,7 +136,7 @@ task<uint64_t> file_shard::verify(uint64_t offset, uint64_t length, errc& status
       break;
     }
     auto bytes = memory.bytes().first((last - first) * block_size);
-    auto read = co_await device_.read(file_.fd, layout_.block_at(first), bytes);
+    auto read = co_await device_.read(file_, layout_.block_at(first), bytes);
     for (auto block = first; block < last && read == errc::none; ++block) {
       auto part = bytes.subspan((block - first) * block_size, block_size);
       if (!table_.hole(block) && crc32c(part) == table_.crc(block))
@@ -175,7 +175,7 @@ task<errc> file_shard::read_with_sums(uint64_t offset, std::span<std::byte> into
     if (table_.hole(at)) {
       std::memset(part.data(), 0, part.size());
     } else {
-      auto status = co_await device_.read(file_.fd, layout_.block_at(at), part);
+      auto status = co_await device_.read(file_, layout_.block_at(at), part);
       if (status != errc::none)
         co_return status;
       for (auto block = at; block < run; ++block)
@@ -239,7 +239,7 @@ task<errc> file_shard::write_blocks_held(uint64_t first, std::span<const std::by
     if (status != errc::none)
       co_return status;
   }
-  auto status = co_await device_.write(file_.fd, layout_.block_at(first), from);
+  auto status = co_await device_.write(file_, layout_.block_at(first), from);
   if (status != errc::none) {
     co_await take_stock_held(first, end);
     co_return status;
@@ -281,7 +281,7 @@ task<> file_shard::take_stock_held(uint64_t first, uint64_t end) {
       at = run;
       continue;
     }
-    auto status = co_await device_.read(file_.fd, layout_.block_at(at), block.bytes());
+    auto status = co_await device_.read(file_, layout_.block_at(at), block.bytes());
     // What cannot be read keeps its sum: a mismatch later says what happened.
     if (status == errc::none)
       table_.set_written(at, crc32c(block.bytes()));

@@ -27,13 +27,6 @@ public:
   virtual void closed(file_shard& x) = 0;
 };
 
-/// What an open file is, besides its header.
-struct shard_file {
-  int fd = -1;
-  /// O_DIRECT: memory, offset and length of data I/O are aligned to blocks.
-  bool direct = false;
-};
-
 /// One shard file, open. The order of things that every write keeps:
 ///
 ///     claim the blocks -> the regions' intent durable -> data -> sums in memory -> claim released -> acknowledged

@@ -127,7 +127,7 @@ task<errc> file_shard::recover_range(uint64_t first, uint64_t end) {
   for (auto at = first; at < end;) {
     auto count = std::min(chunk_blocks, end - at);
     auto bytes = memory.bytes().first(count * block_size);
-    auto status = co_await device_.read(file_.fd, layout_.block_at(at), bytes);
+    auto status = co_await device_.read(file_, layout_.block_at(at), bytes);
     if (status != errc::none)
       co_return status;
     for (uint64_t i = 0; i < count;) {
@@ -146,7 +146,7 @@ task<errc> file_shard::recover_range(uint64_t first, uint64_t end) {
       } else {
         // A sync that failed before left bytes in a cache that pass for written; written again, the next sync answers
         // for them.
-        status = co_await device_.write(file_.fd, layout_.block_at(at + i), part);
+        status = co_await device_.write(file_, layout_.block_at(at + i), part);
         if (status != errc::none)
           co_return status;
       }
@@ -176,7 +176,7 @@ task<errc> file_shard::check_holes() {
       continue;
     }
     auto bytes = memory.bytes().first((run - at) * block_size);
-    auto status = co_await device_.read(file_.fd, layout_.block_at(at), bytes);
+    auto status = co_await device_.read(file_, layout_.block_at(at), bytes);
     if (status != errc::none)
       co_return status;
     for (auto block = at; block < run; ++block) {

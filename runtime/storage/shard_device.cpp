@@ -84,13 +84,14 @@ task<> shard_device::pass_time(bool write, uint64_t bytes) {
       break;
 }
 
-task<errc> shard_device::read(int fd, uint64_t offset, std::span<std::byte> into) {
+task<errc> shard_device::read(shard_file file, uint64_t offset, std::span<std::byte> into) {
   auto began = now();
   auto bytes = into.size();
   iovec vector{into.data(), into.size()};
   ring_operation x;
   x.op = ring_op::read;
-  x.fd = fd;
+  x.fd = file.fd;
+  x.page_cache = !file.direct;
   x.offset = offset;
   x.vectors = &vector;
   x.vector_count = 1;
@@ -99,7 +100,7 @@ task<errc> shard_device::read(int fd, uint64_t offset, std::span<std::byte> into
   // A short or interrupted read is rare: only then the loop.
   if (result < static_cast<int64_t>(bytes)) {
     auto done = static_cast<uint64_t>(std::max(result, 0));
-    status = co_await read_fully(ring(), fd, offset + done, into.subspan(done));
+    status = co_await read_fully(ring(), file.fd, offset + done, into.subspan(done));
   }
   if (slow_down_.active())
     co_await pass_time(false, bytes);
@@ -107,13 +108,14 @@ task<errc> shard_device::read(int fd, uint64_t offset, std::span<std::byte> into
   co_return status == errc::none ? status : errc::device_failed;
 }
 
-task<errc> shard_device::write(int fd, uint64_t offset, std::span<const std::byte> from) {
+task<errc> shard_device::write(shard_file file, uint64_t offset, std::span<const std::byte> from) {
   auto began = now();
   auto bytes = from.size();
   iovec vector{const_cast<std::byte*>(from.data()), from.size()};
   ring_operation x;
   x.op = ring_op::write;
-  x.fd = fd;
+  x.fd = file.fd;
+  x.page_cache = !file.direct;
   x.offset = offset;
   x.vectors = &vector;
   x.vector_count = 1;
@@ -122,7 +124,7 @@ task<errc> shard_device::write(int fd, uint64_t offset, std::span<const std::byt
   if (result >= 0 || result == -EINTR || result == -EAGAIN) {
     auto done = static_cast<uint64_t>(std::max(result, 0));
     if (done < bytes)
-      status = co_await write_fully(ring(), fd, offset + done, from.subspan(done));
+      status = co_await write_fully(ring(), file.fd, offset + done, from.subspan(done));
   } else {
     status = errc_of_result(result);
   }

@@ -41,14 +41,21 @@ private:
   boot_time free_at_{0};
 };
 
+/// What an open file is.
+struct shard_file {
+  int fd = -1;
+  /// O_DIRECT: memory, offset and length of data I/O are aligned to blocks.
+  bool direct = false;
+};
+
 /// Data I/O of one store's files: measured, and slowed down where the tier says so. Reactor's thread only.
 class shard_device {
 public:
   shard_device(varve::reactor& on, const tier_emulation& emulate) : reactor_(on), slow_down_(emulate) {}
 
   /// All of `into` or an error; the file ending before is errc::device_failed.
-  task<errc> read(int fd, uint64_t offset, std::span<std::byte> into);
-  task<errc> write(int fd, uint64_t offset, std::span<const std::byte> from);
+  task<errc> read(shard_file file, uint64_t offset, std::span<std::byte> into);
+  task<errc> write(shard_file file, uint64_t offset, std::span<const std::byte> from);
   task<errc> sync(int fd);
   /// fallocate; `unsupported` tells that the file system has no such operation.
   task<errc> allocate(int fd, int flags, uint64_t offset, uint64_t length, bool& unsupported);
