@@ -50,7 +50,7 @@ node_status assess(const node_facts& facts) {
     result.shards += x.shards;
   }
   for (const auto& x : facts.actors)
-    if (!x.alive)
+    if (!x.alive && x.last_error != actor_tree::parent_ended)
       findings.push_back({"ACTOR_DOWN", "warning", x.path + ": " + x.last_error});
   if (facts.volumes) {
     result.volumes = facts.volumes->size();

@@ -24,7 +24,7 @@ children::children(caf::scheduled_actor* self, context_ptr context, std::string 
   self_->attach_functor([living = living_, context = context_] {
     for (auto& [path, actor] : living->actors) {
       context->directory->remove(path, caf::actor_cast<caf::actor_addr>(actor));
-      context->tree->died(path, "parent ended");
+      context->tree->died(path, actor_tree::parent_ended);
       caf::anon_send_exit(caf::actor_cast<caf::actor>(actor), caf::exit_reason::kill);
     }
     living->actors.clear();

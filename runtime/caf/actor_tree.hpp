@@ -13,6 +13,9 @@ namespace varve {
 /// and by the metrics' endpoint, so that a dead actor is seen also when its supervisor hangs. Any thread.
 class actor_tree {
 public:
+  /// The death of an actor that its parent took along: whether it is needed again is for the parent's successor to say.
+  static constexpr const char* parent_ended = "parent ended";
+
   /// A start; counts as a restart when the path was known and dead.
   void started(const std::string& path, const std::string& type, boot_time now) {
     std::lock_guard guard{mutex_};
