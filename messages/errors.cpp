@@ -54,9 +54,11 @@ errc code_of(const caf::error& error) noexcept {
 }
 
 std::string context_of(const caf::error& error) {
+  if (!error)
+    return {};
   if (error.category() == category && error.context().match_elements<std::string>())
     return error.context().get_as<std::string>(0);
-  return error ? caf::to_string(error) : std::string{};
+  return caf::to_string(error);
 }
 
 } // namespace varve

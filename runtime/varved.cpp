@@ -380,8 +380,8 @@ exit_code node::start(std::string& problem) {
 
   // Deciding is little work; more threads would only take processors from the reactors.
   caf_config_.set("scheduler.max-threads", size_t{2});
-  // Idle actors must cost nothing.
-  caf_config_.set("work-stealing.relaxed-sleep-duration", caf::timespan{20ms});
+  // Idle actors must cost nothing: the workers of the work-stealing scheduler never cease to look for work.
+  caf_config_.set("scheduler.policy", caf::atom("sharing"));
   system_ = std::make_unique<caf::actor_system>(caf_config_);
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
@@ -573,11 +573,13 @@ int run(int argc, char** argv) {
     return failed;
   }
   const auto stop_timeout = config.stop_timeout;
+  const bool logs_elsewhere = !config.log_file.empty();
   node self{std::move(config)};
   std::string problem;
   if (auto code = self.start(problem); code != stopped) {
     spdlog::error("event=not-started reason={}", log_value(problem));
-    fmt::print(stderr, "varved: {}\n", problem);
+    if (logs_elsewhere)
+      fmt::print(stderr, "varved: {}\n", problem);
     self.stop();
     return code;
   }

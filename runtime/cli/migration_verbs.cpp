@@ -99,8 +99,6 @@ int watch(session& s, rpc_client& node, std::optional<uint64_t> only) {
       }
       auto line = fmt::format("migration {}: {} shard {}, {} to {}: {}", id, name_of(names, x.record.shard.volume),
                               x.record.shard.index.value(), x.record.from_tier, x.record.to_tier, state_of(x));
-      if (is_over(x) && !note_of(x).empty())
-        line += ", " + note_of(x);
       // On a terminal a bar stands for what runs; lines tell what is over. Elsewhere each change of state is a line.
       if (last_lines[id] != line && (!draws || is_over(x))) {
         if (is_over(x) && (was_followed || only))
@@ -110,7 +108,7 @@ int watch(session& s, rpc_client& node, std::optional<uint64_t> only) {
         if (s.json)
           fmt::print("{}\n", to_json(x, name_of(names, x.record.shard.volume)).dump());
         else
-          fmt::print("{}\n", line);
+          fmt::print("{}{}\n", line, is_over(x) && !note_of(x).empty() ? ", " + note_of(x) : "");
         std::fflush(stdout);
         last_lines[id] = line;
       }

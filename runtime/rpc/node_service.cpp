@@ -339,7 +339,9 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
         std::string problem;
         const trace_header header{record.spec.name, record.spec.size_bytes, static_cast<uint64_t>(std::time(nullptr))};
         auto recorder = trace_recorder::start(plane, record.id, header, file, {}, problem);
-        done(recorder ? caf::error{} : make_error(errc::invalid_argument, problem), std::move(recorder));
+        // Before the recorder is moved: arguments are evaluated in any order.
+        auto error = recorder ? caf::error{} : make_error(errc::invalid_argument, problem);
+        done(std::move(error), std::move(recorder));
       });
     });
     return opened.then([this, context, id = record.id.value()](outcome<std::shared_ptr<trace_recorder>> y) mutable {

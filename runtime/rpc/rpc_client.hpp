@@ -21,7 +21,8 @@ struct recording_progress {
 };
 
 /// A conversation with a node over its socket, by messages/varve.capnp. Each call blocks until its answer, or fails
-/// with errc::timed_out; once lost(), all fail with errc::unavailable. One thread.
+/// with errc::timed_out; once lost(), all fail with errc::unavailable. One thread, and
+/// one client for each thread at a time: it brings the thread's event loop.
 class rpc_client {
 public:
   /// Null with a `problem` when nobody listens there. A `timeout` of 0 waits for ever.

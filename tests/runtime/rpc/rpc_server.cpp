@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/rpc/rpc_client.hpp"
@@ -199,6 +200,15 @@ struct rpc_fixture {
     return x;
   }
 
+  // A second client, while this thread has one: each brings an event loop.
+  template <class F>
+  void elsewhere(F f) {
+    std::thread{[&] {
+      auto node = connect();
+      f(*node);
+    }}.join();
+  }
+
   int raw() {
     sockaddr_un at{};
     at.sun_family = AF_UNIX;
@@ -371,7 +381,8 @@ BOOST_FIXTURE_TEST_CASE(a_recording_ends_with_its_client, rpc_fixture) {
     BOOST_TEST((code_of(node->trace_start("vm1", "relative.trace")) == errc::invalid_argument));
     BOOST_TEST((code_of(node->trace_start("nope", file)) == errc::not_found));
     BOOST_REQUIRE(!node->trace_start("vm1", file));
-    BOOST_TEST((code_of(connect()->trace_start("vm1", file + "2")) == errc::already_exists));
+    elsewhere(
+      [&](rpc_client& other) { BOOST_TEST((code_of(other.trace_start("vm1", file + "2")) == errc::already_exists)); });
     plane->sink({{1s, 0, 512, 0}});
     BOOST_TEST(node->trace_progress()->records == 1u);
   }
@@ -407,16 +418,19 @@ BOOST_FIXTURE_TEST_CASE(the_socket_is_the_user_s_own_and_goes_with_the_server, r
 }
 
 BOOST_FIXTURE_TEST_CASE(connections_beyond_the_limit_are_closed, strict_fixture) {
-  auto one = connect(), two = connect();
-  BOOST_REQUIRE(one->status());
-  BOOST_REQUIRE(two->status());
+  auto node = connect();
+  BOOST_REQUIRE(node->status());
+  const int second = raw();
+  for (int i = 0; i < 500 && server->connections() < 2; ++i)
+    std::this_thread::sleep_for(10ms);
   const int third = raw();
   BOOST_TEST(closed(third));
   ::close(third);
-  one.reset();
+  BOOST_TEST(node->status()->node == "n");
+  ::close(second);
   for (int i = 0; i < 500 && server->connections() > 1; ++i)
     std::this_thread::sleep_for(10ms);
-  BOOST_TEST(connect()->status()->node == "n");
+  elsewhere([](rpc_client& other) { BOOST_TEST(other.status()->node == "n"); });
 }
 
 BOOST_FIXTURE_TEST_CASE(hostile_bytes_end_their_connection_and_nothing_else, rpc_fixture) {
@@ -447,7 +461,7 @@ BOOST_FIXTURE_TEST_CASE(a_message_over_the_limit_is_not_read, strict_fixture) {
   auto node = connect();
   auto x = node->volume_show(std::string(100'000, 'x'));
   BOOST_TEST((code_of(x.error()) == errc::unavailable));
-  BOOST_TEST(connect()->status()->node == "n");
+  elsewhere([](rpc_client& other) { BOOST_TEST(other.status()->node == "n"); });
 }
 
 BOOST_FIXTURE_TEST_CASE(a_server_that_ends_is_told_apart_from_a_refusal, rpc_fixture) {
@@ -460,6 +474,104 @@ BOOST_FIXTURE_TEST_CASE(a_server_that_ends_is_told_apart_from_a_refusal, rpc_fix
   BOOST_TEST((code_of(node->lease_break("vm1", 1)) == errc::unavailable));
   BOOST_TEST(node->lost());
   end.join();
+}
+
+// -- the command line, as its own process -----------------------------------------------------------------------------
+
+namespace {
+
+struct ended {
+  int code = -1;
+  std::string out, err;
+};
+
+struct cli_fixture : rpc_fixture {
+  ended varve(const std::string& words) { return run("--socket " + socket + " " + words); }
+
+  ended run(const std::string& words) {
+    const auto errors = folder + "/err";
+    FILE* p = ::popen((std::string{VARVE_PROGRAM} + " " + words + " 2>" + errors).c_str(), "r");
+    ended x;
+    for (char buffer[512]; std::fgets(buffer, sizeof buffer, p);)
+      x.out += buffer;
+    const int status = ::pclose(p);
+    x.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    std::ifstream in{errors};
+    x.err.assign(std::istreambuf_iterator<char>{in}, {});
+    return x;
+  }
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+} // namespace
+
+BOOST_FIXTURE_TEST_CASE(each_way_to_fail_has_its_exit_code, cli_fixture) {
+  BOOST_TEST(varve("volume ls").code == 0);
+  BOOST_TEST(varve("volume show nope").code == 1);
+  BOOST_TEST(varve("volume rm vm1").code == 1);
+  BOOST_TEST(varve("volume create vm2").code == 2);
+  BOOST_TEST(varve("volume create vm2 --size 5gigs").code == 2);
+  BOOST_TEST(varve("shard move vm1 --to slow").code == 2);
+  BOOST_TEST(varve("status --timeout soon").code == 2);
+  BOOST_TEST(varve("").code == 2);
+  BOOST_TEST(run("--socket /nonexistent/s status").code == 3);
+  BOOST_TEST(varve("lease break vm1 1 --timeout 100ms").code == 4);
+  BOOST_TEST(varve("--help").code == 0);
+  BOOST_TEST(varve("volume --help").code == 0);
+  BOOST_TEST(contains(varve("--version").out, "varve "));
+}
+
+BOOST_FIXTURE_TEST_CASE(failures_are_json_when_asked_for, cli_fixture) {
+  for (const auto& [words, code] : std::vector<std::pair<std::string, std::string>>{
+         {"volume show nope --json", "not_found"},
+         {"--json volume rm vm1", "needs_confirmation"},
+         {"volume --json create", "usage"},
+         {"volume craete x --json", "usage"},
+         {"shard move vm1 --offset 0 --to memory --json", "volatile_tier"}}) {
+    const auto x = varve(words);
+    BOOST_TEST(x.code != 0);
+    BOOST_TEST(contains(x.out, "\"error\""));
+    BOOST_TEST(contains(x.out, "\"code\": \"" + code + "\""));
+    BOOST_TEST(x.err == "");
+  }
+  const auto x = varve("volume show nope");
+  BOOST_TEST(x.out == "");
+  BOOST_TEST(contains(x.err, "not_found: volume nope"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_typo_gets_the_nearest_verb_also_behind_options, cli_fixture) {
+  BOOST_TEST(contains(varve("volme ls").err, "did you mean \"volume\""));
+  BOOST_TEST(contains(varve("--timeout 5s volume craete x").err, "did you mean \"create\""));
+  BOOST_TEST(contains(varve("volume banana").err, "there are create ls show"));
+  // A name is no verb.
+  BOOST_TEST(varve("volume show vm1").code == 0);
+}
+
+BOOST_FIXTURE_TEST_CASE(destroying_says_what_is_lost_and_what_to_add, cli_fixture) {
+  const auto x = varve("volume rm vm1");
+  BOOST_TEST(contains(x.err, "--yes"));
+  BOOST_TEST(contains(x.err, "12 MiB of data in 3 shards"));
+  BOOST_TEST(contains(varve("volume detach --help").out, "VM"));
+}
+
+BOOST_FIXTURE_TEST_CASE(attaching_prints_the_uri_alone_on_standard_output, cli_fixture) {
+  const auto x = varve("volume attach vm1");
+  BOOST_TEST(x.out == "nbd+unix:///vm1?socket=/s\n");
+  BOOST_TEST(contains(x.err, "file.reconnect-delay=60"));
+}
+
+BOOST_FIXTURE_TEST_CASE(listings_are_tables_and_json, cli_fixture) {
+  BOOST_TEST(contains(varve("volume ls").out, "NAME  ID"));
+  BOOST_TEST(varve("volume ls --no-headers").out.starts_with("vm1"));
+  BOOST_TEST(contains(varve("volume ls --json").out, "\"volumes\": ["));
+  BOOST_TEST(contains(varve("shard ls vm1 --json").out, "\"offset\": 12582912"));
+  BOOST_TEST(contains(varve("tier ls --json").out, "\"state\": \"unknown\""));
+  BOOST_TEST(contains(varve("migration ls --json").out, "\"volume\": \"vm1\""));
+  BOOST_TEST(contains(varve("events --json").out, "\"CODE\""));
+  BOOST_TEST(contains(varve("actor ls").out, "dead"));
 }
 
 } // namespace varve
