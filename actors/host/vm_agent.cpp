@@ -239,7 +239,12 @@ void vm_agent_state::granted(
     to.valid_until = asked_at + x.term - context_->options.leases.drift_bound;
     term_ = x.term;
     parts.push_back({to.first.value(), to.count, to.writable, 0, now});
-    held_[{to.first.value(), to.exists}] = to;
+    if (!to.exists) {
+      add_run(to, routes);
+      continue;
+    }
+    made_.insert(to.first.value());
+    held_[{to.first.value(), true}] = to;
     routes.push_back(std::move(to));
   }
   if (!routes.empty()) {
@@ -248,6 +253,31 @@ void vm_agent_state::granted(
       arm_keep_alive(context_->options.leases.renew_every(term_));
   }
   book_.done(range, parts, now);
+  if (book_.in_flight() == 0)
+    made_.clear();
+}
+
+void vm_agent_state::add_run(const route& run, std::vector<route>& routes) {
+  const auto end = run.first.value() + run.count;
+  auto next = run.first.value();
+  auto add = [&](uint64_t until) {
+    if (next >= until)
+      return;
+    auto part = run;
+    part.first = shard_index{next};
+    part.count = until - next;
+    held_[{next, false}] = part;
+    routes.push_back(part);
+  };
+  std::set<uint64_t> known(made_.lower_bound(next), made_.lower_bound(end));
+  for (auto at = held_.lower_bound({next, false}); at != held_.end() && at->first.first < end; ++at)
+    if (at->first.second)
+      known.insert(at->first.first);
+  for (auto index : known) {
+    add(index);
+    next = index + 1;
+  }
+  add(end);
 }
 
 void vm_agent_state::refused(const need_book::range& range, const caf::error& e) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,8 @@ private:
   void pump();
   void acquire(const need_book::range& range);
   void granted(const need_book::range& range, boot_time asked_at, const std::vector<lease_grant>& grants);
+  /// Adds a run's route, but for the shards in it that have come to exist since the manager looked.
+  void add_run(const route& run, std::vector<route>& routes);
   void refused(const need_book::range& range, const caf::error& e);
   void arm_keep_alive(caf::timespan in);
   void renew(uint64_t round);
@@ -83,6 +86,9 @@ private:
   uint64_t tick_round_ = 0;
   /// What was granted and not taken back, as the data plane has it.
   std::map<route_key, route> held_;
+  /// Shards granted as existing while acquires were under way: an answer that was found before and comes after may still
+  /// call them absent, and would read as zeros what was written.
+  std::set<uint64_t> made_;
 
   caf::timespan term_{0};
   uint64_t renew_round_ = 0;

@@ -1,6 +1,7 @@
 #define BOOST_TEST_MODULE node_simulation
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 
@@ -75,16 +76,17 @@ public:
   void settle() {
     for (size_t i = 0; i < requests_.size();) {
       if (!requests_[i]->done) {
-        BOOST_REQUIRE_MESSAGE(node_.world.now() - requests_[i]->began < 120s,
-          "a request of op " << static_cast<int>(requests_[i]->op) << " at shard " << requests_[i]->first / blocks_per_shard
-                             << " hangs");
+        if (node_.world.now() - requests_[i]->began > 120s)
+          BOOST_FAIL("a request of op " << static_cast<int>(requests_[i]->op) << " at shard "
+                                        << requests_[i]->first / blocks_per_shard << " hangs");
         ++i;
         continue;
       }
       auto x = std::move(requests_[i]);
       requests_.erase(requests_.begin() + static_cast<long>(i));
-      BOOST_REQUIRE_MESSAGE(x->status == errc::none, "op " << static_cast<int>(x->op) << " at shard "
-                                                           << x->first / blocks_per_shard << ": " << to_string(x->status));
+      if (x->status != errc::none)
+        BOOST_FAIL("op " << static_cast<int>(x->op) << " at shard " << x->first / blocks_per_shard << ": "
+                         << to_string(x->status));
       ++answered;
       if (x->op == block_op::read)
         check(*x);
@@ -131,9 +133,11 @@ private:
     for (uint64_t i = 0; i < x.count; ++i) {
       auto block = from.subspan(i * block_size, block_size);
       const auto is = static_cast<int>(block[0]);
-      for (auto b : block)
-        BOOST_REQUIRE_MESSAGE(b == block[0], "block " << x.first + i << " is torn");
-      BOOST_REQUIRE_MESSAGE(may_be_[x.first + i].count(is), "block " << x.first + i << " reads as " << is);
+      // Boost's checks cost more than all the rest: only what is wrong gets there.
+      if (!std::equal(block.begin() + 1, block.end(), block.begin()))
+        BOOST_FAIL("block " << x.first + i << " is torn");
+      if (may_be_[x.first + i].count(is) == 0)
+        BOOST_FAIL("block " << x.first + i << " reads as " << is);
       may_be_[x.first + i] = {is};
     }
     if (!x.view.empty() && x.release)
@@ -176,16 +180,16 @@ public:
     for (const auto end = node.world.now() + time; node.world.now() < end;) {
       for (auto i = random.below(4); i > 0; --i)
         vm->poke();
-      if (with_.kill_actors && random.chance(0.004))
+      if (with_.kill_actors && random.chance(0.006))
         kill_one();
-      if (with_.move && random.chance(0.004))
+      if (with_.move && random.chance(0.008))
         move_some();
       if (with_.move && random.chance(0.003))
         meddle();
       if (with_.evict && random.chance(0.004))
         caf::anon_send(node.context->directory->get<lease_manager_actor>(path::leases), atom::evict_v,
           shard_id{volume, shard_index{random.below(shards)}});
-      if (with_.crash && random.chance(0.0004)) {
+      if (with_.crash && random.chance(0.001)) {
         vm->forget();
         if (random.chance(0.8)) {
           node.crash();
