@@ -147,8 +147,9 @@ BOOST_AUTO_TEST_CASE(one_keep_alive_extends_all_routes_and_nothing_is_polled) {
   management->renewals = 0;
   management->acquired.clear();
   advance(90s);
-  BOOST_TEST(management->renewals >= 6u);
-  BOOST_TEST(management->renewals <= 7u);
+  // Every third of 45 s; the fixture's clock goes in steps of 45 ms, so that each comes a little late.
+  BOOST_TEST(management->renewals >= 5u);
+  BOOST_TEST(management->renewals <= 6u);
   BOOST_TEST(management->acquired.empty());
   BOOST_TEST(at(5)->valid_until > now());
   BOOST_TEST(at(9)->valid_until > now());
@@ -157,7 +158,8 @@ BOOST_AUTO_TEST_CASE(one_keep_alive_extends_all_routes_and_nothing_is_polled) {
 BOOST_AUTO_TEST_CASE(an_agent_that_holds_nothing_sends_nothing) {
   start();
   management->renew_refusal = errc::not_found;
-  advance(5s);
+  // The one that is due says that there is nothing to keep.
+  advance(20s);
   management->renewals = 0;
   advance(600s);
   BOOST_TEST(management->renewals == 0u);
