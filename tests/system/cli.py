@@ -40,7 +40,8 @@ class cli(SystemTest):
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("--yes", refused.stderr)
         node.varve("volume", "rm", "vm1", "--yes")
-        self.assertEqual(node.rows("volume", "ls"), [])
+        # Its name is free at once; its shards are removed in the background.
+        wait_for("the volume to be gone", lambda: node.rows("volume", "ls") == [], 20, 0.1)
 
     def test_a_failure_is_json_too_and_has_its_own_exit_code(self):
         codes = {}

@@ -32,7 +32,8 @@ class supervision(SystemTest):
                 "--rate_iops=1500", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=256", timeout=150)
         kinds = " ".join(k for _, k in self.killed)
         print("killed: " + ", ".join(p for p, _ in self.killed), flush=True)
-        for part in ("catalog", "volume", "lease", "placement", "migration", "monitor", "tier", "agent"):
+        for part in ("management/catalog", "management/volumes/", "management/leases", "management/placement",
+                     "management/migrations", "management/monitor", "storage/fast", "host/"):
             self.assertIn(part, kinds)
         wait_for("the node to be healthy", self.healthy, 30, 0.1)
         restarted = [a for a in self.node.rows("actor", "ls") if a["restarts"]]
