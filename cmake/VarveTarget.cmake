@@ -25,13 +25,18 @@ endfunction()
 add_custom_target(unit_tests)
 
 # varve_test(NAME LIBS libs... SOURCES sources...): a Boost.Test program test_NAME, one CTest test. VARVE_TEST_PREFIX
-# tells the tests of several build folders apart in one CTest run.
+# tells the tests of several build folders apart in one CTest run; those that VARVE_TEST_ONLY (a regular expression)
+# does not match are left out.
 function(varve_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
-  add_executable(test_${name} ${arg_SOURCES})
+  add_executable(test_${name} EXCLUDE_FROM_ALL ${arg_SOURCES})
   varve_settings(test_${name})
   target_compile_definitions(test_${name} PRIVATE BOOST_TEST_DYN_LINK)
   target_link_libraries(test_${name} PRIVATE ${arg_LIBS} Boost::unit_test_framework)
+  if(NOT name MATCHES "${VARVE_TEST_ONLY}")
+    return()
+  endif()
+  set_target_properties(test_${name} PROPERTIES EXCLUDE_FROM_ALL FALSE)
   add_dependencies(unit_tests test_${name})
   add_test(NAME ${VARVE_TEST_PREFIX}${name} COMMAND test_${name} --color_output=no)
   if(NOT arg_TIMEOUT)
