@@ -73,7 +73,7 @@ task<void> wait_twice(async_event& event, int& count) {
 }
 
 // What an NBD connection does: a receive, a read of the file, a send.
-task<void> serve(varve::ring& on, int fd, int file, int requests, int& served) {
+[[maybe_unused]] task<void> serve(varve::ring& on, int fd, int file, int requests, int& served) {
   std::byte bytes[512];
   iovec vector{bytes, 28};
   for (auto i = 0; i < requests; ++i) {
