@@ -22,8 +22,8 @@ struct lease_options {
   /// Of volumes of low and normal sensitivity; of high sensitivity.
   caf::timespan term{std::chrono::seconds{45}};
   caf::timespan term_sensitive{std::chrono::seconds{20}};
-  /// By how much two clocks may differ over one term. The holder stops this much before its term ends, manager and storage
-  /// end the lease this much after.
+  /// By how much two clocks may differ over one term. The holder stops this much before its term ends, manager and
+  /// storage end the lease this much after.
   caf::timespan drift_bound{std::chrono::milliseconds{500}};
   /// How long a holder may take to give way before it is fenced.
   caf::timespan grace{std::chrono::seconds{2}};
@@ -68,8 +68,8 @@ struct tier_settings {
 
   bool is_volatile() const { return store.kind == tier_kind::memory; }
   bool emulated() const {
-    return store.emulate.read_latency.count() != 0 || store.emulate.write_latency.count() != 0
-           || store.emulate.bandwidth_bytes_per_second != 0;
+    return store.emulate.read_latency.count() != 0 || store.emulate.write_latency.count() != 0 ||
+           store.emulate.bandwidth_bytes_per_second != 0;
   }
 };
 
@@ -120,7 +120,8 @@ struct node_context {
   std::function<uint64_t()> wall_seconds;
   /// When the process began, as `now` counts.
   boot_time started_at{0};
-  /// Lists the shards of a tier, off the actors' threads; `done` is called once, on any thread, and must only pass it on.
+  /// Lists the shards of a tier, off the actors' threads; `done` is called once, on any thread, and must only pass it
+  /// on.
   std::function<void(const std::string& tier, std::function<void(tier_scan)> done)> scan_tier;
   /// Tells the monitor and the log of something that happened (a stable code, a sentence). Any thread.
   std::function<void(std::string code, std::string text)> publish;

@@ -20,10 +20,11 @@ node_root_self::behavior_type node_root_state::make_behavior(context_ptr context
   context_ = std::move(context);
   children_.emplace(self_, context_, "node");
   auto child = [this](const std::string& path, const char* type, auto function) {
-    children_->start({path, type,
-      [this, function] { return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(function, context_)); },
-      // Its children's children need theirs first.
-      4 * context_->options.stop_grace});
+    children_->start(
+      {path, type,
+       [this, function] { return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(function, context_)); },
+       // Its children's children need theirs first.
+       4 * context_->options.stop_grace});
   };
   child("storage", storage_supervisor_state::name, storage_supervisor);
   child("management", management_supervisor_state::name, management_supervisor);

@@ -10,8 +10,9 @@ namespace varve {
 
 using node_root_self = node_root_actor::extend<VARVE_SUPERVISOR_MESSAGES>;
 
-/// The root of a node: storage, management and host, in that order; each is stopped before what it uses. It ends with a reason when
-/// one of them cannot be kept alive; the program then starts it again, and the ports of the data plane stay open meanwhile.
+/// The root of a node: storage, management and host, in that order; each is stopped before what it uses. It ends with a
+/// reason when one of them cannot be kept alive; the program then starts it again, and the ports of the data plane stay
+/// open meanwhile.
 class node_root_state {
 public:
   static inline const char* name = "varve.node-root";

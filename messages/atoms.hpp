@@ -5,8 +5,8 @@
 /// The verbs of messages: at most 10 letters, since CAF 0.17 packs them into 64 bits.
 namespace varve::atom {
 
-#define VARVE_ATOM(verb)                                                                                                 \
-  using verb = caf::atom_constant<caf::atom(#verb)>;                                                                    \
+#define VARVE_ATOM(verb)                                                                                               \
+  using verb = caf::atom_constant<caf::atom(#verb)>;                                                                   \
   inline constexpr verb verb##_v {}
 
 VARVE_ATOM(acquire);

@@ -16,7 +16,8 @@
 #include "messages/volume.hpp"
 
 /// Who may be told what. What an actor says only to itself stands in its own header, which extends these.
-/// Requests not answered as said are refused with the errc named; all may be refused with errc::unavailable (starting, stopping).
+/// Requests not answered as said are refused with the errc named; all may be refused with errc::unavailable (starting,
+/// stopping).
 ///
 ///   VM ── data plane ──need──▶ vm_agent ──acquire──▶ lease_manager ──locate/create──▶ volume ──commit──▶ catalog
 ///                                 ▲                      │  ▲ fence                     │ create
@@ -35,21 +36,22 @@ using catalog_actor = caf::typed_actor<
   caf::replies_to<atom::get>::with<uint64_t>>;
 
 /// The shard map of one volume.
-using volume_actor = caf::typed_actor<
-  caf::replies_to<atom::get>::with<volume_info>,
-  // The homes of a range of shards (first, count).
-  caf::replies_to<atom::locate, shard_index, uint64_t>::with<shard_map_part>,
-  // Makes a shard exist: places it, creates it on its tier, commits its record. One that exists: its home. errc::tier_full.
-  caf::replies_to<atom::create, shard_index>::with<shard_home>,
-  // Journals a migration's step in one batch with, at `committed`, the shard's new home. errc::conflict when the shard's
-  // home is not `from` any more.
-  caf::replies_to<atom::commit, migration_record>::with<migration_record>,
-  // Grows (or, when nothing is lost, shrinks) the volume. errc::invalid_argument.
-  caf::replies_to<atom::resize, uint64_t>::with<volume_record>,
-  // Records an attachment (a new holder) or, with holder_id 0, its end. errc::volume_attached.
-  caf::replies_to<atom::attach, holder_id>::with<volume_record>,
-  // Removes all shards, then the record. errc::volume_attached. Ends the actor.
-  caf::replies_to<atom::remove>::with<volume_record>>;
+using volume_actor =
+  caf::typed_actor<caf::replies_to<atom::get>::with<volume_info>,
+                   // The homes of a range of shards (first, count).
+                   caf::replies_to<atom::locate, shard_index, uint64_t>::with<shard_map_part>,
+                   // Makes a shard exist: places it, creates it on its tier, commits its record. One that exists: its
+                   // home. errc::tier_full.
+                   caf::replies_to<atom::create, shard_index>::with<shard_home>,
+                   // Journals a migration's step in one batch with, at `committed`, the shard's new home.
+                   // errc::conflict when the shard's home is not `from` any more.
+                   caf::replies_to<atom::commit, migration_record>::with<migration_record>,
+                   // Grows (or, when nothing is lost, shrinks) the volume. errc::invalid_argument.
+                   caf::replies_to<atom::resize, uint64_t>::with<volume_record>,
+                   // Records an attachment (a new holder) or, with holder_id 0, its end. errc::volume_attached.
+                   caf::replies_to<atom::attach, holder_id>::with<volume_record>,
+                   // Removes all shards, then the record. errc::volume_attached. Ends the actor.
+                   caf::replies_to<atom::remove>::with<volume_record>>;
 
 /// Which volumes there are; starts a volume actor for each.
 using volume_directory_actor = caf::typed_actor<
@@ -69,8 +71,8 @@ using lease_holder_actor = caf::typed_actor<
 
 /// Grants the leases of all volumes: any number of readers, or one writer, for each shard, and one migration beside.
 using lease_manager_actor = caf::typed_actor<
-  // Grants what can be granted of the range: one grant per existing shard, one per run of absent ones (read only; a write
-  // lease makes the shard exist first). errc::lease_held when nothing can be granted within the options' time.
+  // Grants what can be granted of the range: one grant per existing shard, one per run of absent ones (read only; a
+  // write lease makes the shard exist first). errc::lease_held when nothing can be granted within the options' time.
   caf::replies_to<atom::acquire, lease_request, lease_holder_actor>::with<std::vector<lease_grant>>,
   // Renews all leases of a holder. errc::not_found when it has none.
   caf::replies_to<atom::renew, holder_id>::with<lease_renewal>,
@@ -79,12 +81,12 @@ using lease_manager_actor = caf::typed_actor<
   // Takes a shard's leases away from whoever holds them, fencing them.
   caf::replies_to<atom::evict, shard_id>::with<void>,
   // A home has changed: tells the holders.
-  caf::reacts_to<atom::refresh, shard_home>,
-  caf::replies_to<atom::list, volume_id>::with<std::vector<lease_info>>>;
+  caf::reacts_to<atom::refresh, shard_home>, caf::replies_to<atom::list, volume_id>::with<std::vector<lease_info>>>;
 
 /// Moves shards between tiers.
 using migration_supervisor_actor = caf::typed_actor<
-  // One migration per existing shard of the range that is not on the tier yet. errc::volatile_tier, errc::tier_full, errc::not_found, errc::already_exists.
+  // One migration per existing shard of the range that is not on the tier yet. errc::volatile_tier, errc::tier_full,
+  // errc::not_found, errc::already_exists.
   caf::replies_to<atom::start, migration_spec>::with<std::vector<migration_id>>,
   // errc::not_found; errc::conflict when it is switching or over.
   caf::replies_to<atom::cancel, migration_id>::with<migration_progress>,
@@ -105,8 +107,9 @@ using tier_actor = caf::typed_actor<
   caf::replies_to<atom::get>::with<tier_info>,
   // Makes a shard durably (of holes). errc::tier_full, errc::already_exists. (home, shard size in bytes)
   caf::replies_to<atom::create, shard_home, uint64_t>::with<shard_home>,
-  // Storage's part of a lease: activates the shard, raises its fence if the grant's is higher (durable, after draining), records
-  // the grant, and answers with the term it accepts (maybe shorter). errc::stale_epoch for a lower epoch, errc::not_found, errc::shard_moved.
+  // Storage's part of a lease: activates the shard, raises its fence if the grant's is higher (durable, after
+  // draining), records the grant, and answers with the term it accepts (maybe shorter). errc::stale_epoch for a lower
+  // epoch, errc::not_found, errc::shard_moved.
   caf::replies_to<atom::fence, lease_grant>::with<lease_grant>,
   // Renewals of a holder's leases on this tier: (holder, term).
   caf::reacts_to<atom::renew, holder_id, caf::timespan>,
@@ -127,11 +130,11 @@ using tier_actor = caf::typed_actor<
 // -- host ----------------------------------------------------------------------------------------------------------
 
 /// One per attached volume: holds its leases and routes.
-using vm_agent_actor = lease_holder_actor::extend<
-  caf::replies_to<atom::get>::with<attachment>,
-  caf::replies_to<atom::resize, uint64_t>::with<void>,
-  // Closes the port (force: parked requests fail), gives back all leases, then ends.
-  caf::replies_to<atom::detach, bool>::with<void>>;
+using vm_agent_actor =
+  lease_holder_actor::extend<caf::replies_to<atom::get>::with<attachment>,
+                             caf::replies_to<atom::resize, uint64_t>::with<void>,
+                             // Closes the port (force: parked requests fail), gives back all leases, then ends.
+                             caf::replies_to<atom::detach, bool>::with<void>>;
 
 /// Attaches volumes to VMs of this host.
 using host_supervisor_actor = caf::typed_actor<
@@ -145,11 +148,10 @@ using host_supervisor_actor = caf::typed_actor<
 // -- node ----------------------------------------------------------------------------------------------------------
 
 /// Gathers what people and Prometheus ask.
-using monitor_actor = caf::typed_actor<
-  caf::replies_to<atom::get>::with<node_status>,
-  // The latest events, at most a number.
-  caf::replies_to<atom::list, uint64_t>::with<std::vector<event>>,
-  caf::reacts_to<atom::publish, event>>;
+using monitor_actor = caf::typed_actor<caf::replies_to<atom::get>::with<node_status>,
+                                       // The latest events, at most a number.
+                                       caf::replies_to<atom::list, uint64_t>::with<std::vector<event>>,
+                                       caf::reacts_to<atom::publish, event>>;
 
 /// The root of a node's hierarchy.
 using node_root_actor = caf::typed_actor<

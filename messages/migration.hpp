@@ -52,8 +52,8 @@ struct migration_record {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, migration_record& x) {
-  return f(caf::meta::type_name("varve::migration_record"), x.id, x.shard, x.from_tier, x.to_tier, x.from, x.to, x.state,
-    x.reason, x.started_at, x.ended_at);
+  return f(caf::meta::type_name("varve::migration_record"), x.id, x.shard, x.from_tier, x.to_tier, x.from, x.to,
+           x.state, x.reason, x.started_at, x.ended_at);
 }
 
 /// The one progress record: the same numbers in CLI, RPC and metrics. Percent is monotonic and ends at 100.
@@ -77,7 +77,8 @@ struct migration_progress {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, migration_progress& x) {
   return f(caf::meta::type_name("varve::migration_progress"), x.record, x.bytes_done, x.bytes_total, x.percent,
-    x.bytes_per_second, x.remaining, x.paused, x.throttled_by, x.last_error, x.blocks_verified, x.verify_failures, x.gate_closed);
+           x.bytes_per_second, x.remaining, x.paused, x.throttled_by, x.last_error, x.blocks_verified,
+           x.verify_failures, x.gate_closed);
 }
 
 } // namespace varve

@@ -58,7 +58,7 @@ struct node_status {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, node_status& x) {
   return f(caf::meta::type_name("varve::node_status"), x.node, x.version, x.up_time, x.health, x.findings, x.volumes,
-    x.attached_volumes, x.shards, x.leases, x.migrations_running, x.manager_incarnation, x.ring);
+           x.attached_volumes, x.shards, x.leases, x.migrations_running, x.manager_incarnation, x.ring);
 }
 
 /// Something that happened and that an operator may ask for later: checksum mismatch, restart, fence, failed sync.

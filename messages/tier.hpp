@@ -39,9 +39,9 @@ struct tier_info {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, tier_info& x) {
   return f(caf::meta::type_name("varve::tier_info"), x.name, x.kind, x.is_volatile, x.io, x.directory, x.capacity_bytes,
-    x.used_bytes, x.shards, x.active_shards, x.cost, x.emulated, x.state, x.problem, x.read_latency, x.write_latency,
-    x.sync_latency, x.read_bytes_per_second, x.written_bytes_per_second, x.reads, x.writes, x.syncs, x.read_bytes,
-    x.written_bytes, x.checksum_mismatches);
+           x.used_bytes, x.shards, x.active_shards, x.cost, x.emulated, x.state, x.problem, x.read_latency,
+           x.write_latency, x.sync_latency, x.read_bytes_per_second, x.written_bytes_per_second, x.reads, x.writes,
+           x.syncs, x.read_bytes, x.written_bytes, x.checksum_mismatches);
 }
 
 } // namespace varve

@@ -65,7 +65,8 @@ inline constexpr uint64_t shard_size_max = 1ull << 30;
 inline constexpr uint64_t shard_size_default = 4ull << 20;
 inline constexpr uint64_t volume_size_max = 64ull << 40;
 
-/// Time since boot, also while suspended (CLOCK_BOOTTIME), in nanoseconds; virtual in simulation. What terms are counted in.
+/// Time since boot, also while suspended (CLOCK_BOOTTIME), in nanoseconds; virtual in simulation. What terms are
+/// counted in.
 using boot_time = std::chrono::nanoseconds;
 
 } // namespace varve

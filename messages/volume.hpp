@@ -27,7 +27,8 @@ struct volume_spec {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, volume_spec& x) {
-  return f(caf::meta::type_name("varve::volume_spec"), x.name, x.size_bytes, x.shard_size, x.is_volatile, x.tier, x.sensitive);
+  return f(caf::meta::type_name("varve::volume_spec"), x.name, x.size_bytes, x.shard_size, x.is_volatile, x.tier,
+           x.sensitive);
 }
 
 /// A volume as the catalog keeps it.
@@ -123,8 +124,8 @@ struct shard_info {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, shard_info& x) {
-  return f(caf::meta::type_name("varve::shard_info"), x.home, x.offset, x.size, x.allocated_bytes, x.active, x.reads, x.writes,
-    x.lease, x.migration);
+  return f(caf::meta::type_name("varve::shard_info"), x.home, x.offset, x.size, x.allocated_bytes, x.active, x.reads,
+           x.writes, x.lease, x.migration);
 }
 
 /// A page of `shard ls`; `next` is where to go on, 0 at the end.

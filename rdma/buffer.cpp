@@ -24,7 +24,9 @@ buffer& buffer::operator=(buffer&& other) noexcept {
   return *this;
 }
 
-buffer::~buffer() { std::free(data_); }
+buffer::~buffer() {
+  std::free(data_);
+}
 
 size_t buffer_pool::class_of(size_t size) noexcept {
   return size <= buffer::alignment ? 0 : std::bit_width(size - 1) - 12;

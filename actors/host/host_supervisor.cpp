@@ -16,8 +16,8 @@ constexpr caf::timespan detach_patience = 10min;
 
 } // namespace
 
-host_supervisor_self::behavior_type host_supervisor(
-  host_supervisor_self::stateful_pointer<host_supervisor_state> self, context_ptr context) {
+host_supervisor_self::behavior_type host_supervisor(host_supervisor_self::stateful_pointer<host_supervisor_state> self,
+                                                    context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
@@ -85,30 +85,31 @@ void host_supervisor_state::take_holder(volume_id volume) {
     return;
   }
   take_numbers(self_, catalog, context_->options.request_timeout, "meta/next-holder", 1,
-    [this, volume](const caf::expected<uint64_t>& number) {
-      if (number)
-        record(volume, holder_id{*number});
-      else
-        attach_failed(volume, number.error(), false);
-    });
+               [this, volume](const caf::expected<uint64_t>& number) {
+                 if (number)
+                   record(volume, holder_id{*number});
+                 else
+                   attach_failed(volume, number.error(), false);
+               });
 }
 
 void host_supervisor_state::record(volume_id volume, holder_id holder) {
-  open(volume,
+  open(
+    volume,
     [this, volume, holder](const volume_actor& actor) {
       // First the record, then the port: an attachment that the catalog does not know would be forgotten by a restart.
       self_->request(actor, context_->options.request_timeout, atom::attach_v, holder)
         .then([this](const volume_record& x) { serve(x); },
-          [this, volume, actor](const caf::error& e) {
-            if (code_of(e) != errc::volume_attached) {
-              attach_failed(volume, e, false);
-              return;
-            }
-            // Attached by an earlier life of ours, and not restored yet.
-            self_->request(actor, context_->options.request_timeout, atom::get_v)
-              .then([this](const volume_info& x) { serve(x.record); },
-                [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
-          });
+              [this, volume, actor](const caf::error& e) {
+                if (code_of(e) != errc::volume_attached) {
+                  attach_failed(volume, e, false);
+                  return;
+                }
+                // Attached by an earlier life of ours, and not restored yet.
+                self_->request(actor, context_->options.request_timeout, atom::get_v)
+                  .then([this](const volume_info& x) { serve(x.record); },
+                        [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
+              });
     },
     [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
 }
@@ -175,7 +176,8 @@ host_supervisor_state::done_promise host_supervisor_state::detach(volume_id volu
     return promise;
   }
   // No agent, but perhaps an attachment that was not restored (the volume's agent could not open its port).
-  open(volume,
+  open(
+    volume,
     [this, volume, promise](const volume_actor& actor) mutable {
       self_->request(actor, context_->options.request_timeout, atom::get_v)
         .then(
@@ -200,7 +202,7 @@ host_supervisor_state::done_promise host_supervisor_state::resize(volume_id volu
   }
   self_->request(agent, context_->options.request_timeout, atom::resize_v, size_bytes)
     .then([promise]() mutable { deliver_done(promise); },
-      [promise](const caf::error& e) mutable { promise.deliver(e); });
+          [promise](const caf::error& e) mutable { promise.deliver(e); });
   return promise;
 }
 
@@ -216,10 +218,11 @@ void host_supervisor_state::end_record(volume_id volume, done_promise promise) {
     if (promise.pending())
       promise.deliver(e);
     else
-      context_->publish("ATTACHMENT_LEFT", "volume " + std::to_string(volume.value())
-                                             + " stays attached in the catalog: " + context_of(e));
+      context_->publish("ATTACHMENT_LEFT", "volume " + std::to_string(volume.value()) +
+                                             " stays attached in the catalog: " + context_of(e));
   };
-  open(volume,
+  open(
+    volume,
     [this, promise, refused](const volume_actor& actor) mutable {
       self_->request(actor, context_->options.request_timeout, atom::attach_v, holder_id{0})
         .then(
@@ -233,7 +236,7 @@ void host_supervisor_state::end_record(volume_id volume, done_promise promise) {
 }
 
 void host_supervisor_state::open(volume_id volume, std::function<void(volume_actor)> then,
-  std::function<void(const caf::error&)> refused) {
+                                 std::function<void(const caf::error&)> refused) {
   auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
   if (!volumes) {
     refused(make_error(errc::unavailable, "the volume directory is starting"));

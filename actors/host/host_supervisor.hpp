@@ -18,8 +18,8 @@ using host_supervisor_self = host_supervisor_actor::extend<
   // Looks for attachments that the catalog knows and no agent serves: (round).
   caf::reacts_to<atom::open, uint64_t>, VARVE_SUPERVISOR_MESSAGES>;
 
-/// Attaches volumes to the VMs of this host: one agent for each. After a restart, of its own or of the node, it starts the
-/// agents of all volumes that the catalog says are attached, as the holders that they were.
+/// Attaches volumes to the VMs of this host: one agent for each. After a restart, of its own or of the node, it starts
+/// the agents of all volumes that the catalog says are attached, as the holders that they were.
 class host_supervisor_state {
 public:
   static inline const char* name = "varve.host-supervisor";
@@ -55,7 +55,7 @@ private:
   uint64_t restore_round_ = 0;
 };
 
-host_supervisor_self::behavior_type host_supervisor(
-  host_supervisor_self::stateful_pointer<host_supervisor_state> self, context_ptr context);
+host_supervisor_self::behavior_type host_supervisor(host_supervisor_self::stateful_pointer<host_supervisor_state> self,
+                                                    context_ptr context);
 
 } // namespace varve

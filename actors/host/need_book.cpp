@@ -53,8 +53,9 @@ std::optional<boot_time> need_book::wake_at() const {
 }
 
 void need_book::done(const range& asked, const std::vector<range>& granted, boot_time now) {
-  auto at = std::find_if(in_flight_.begin(), in_flight_.end(),
-    [&](const range& x) { return x.first == asked.first && x.count == asked.count && x.write == asked.write; });
+  auto at = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const range& x) {
+    return x.first == asked.first && x.count == asked.count && x.write == asked.write;
+  });
   if (at == in_flight_.end())
     return; // given up meanwhile
   in_flight_.erase(at);
@@ -83,15 +84,16 @@ void need_book::done(const range& asked, const std::vector<range>& granted, boot
 }
 
 bool need_book::covered(const std::vector<range>& by, uint64_t first, uint64_t count, bool write) const {
-  return std::any_of(by.begin(), by.end(),
-    [&](const range& x) { return x.first <= first && first + count <= x.end() && (x.write || !write); });
+  return std::any_of(by.begin(), by.end(), [&](const range& x) {
+    return x.first <= first && first + count <= x.end() && (x.write || !write);
+  });
 }
 
 void need_book::put(range x) {
   // Joins what overlaps or touches, but not a new need to one that was refused and waits for its next try.
   for (auto at = waiting_.begin(); at != waiting_.end();) {
-    if (at->write != x.write || at->end() < x.first || x.end() < at->first || at->attempts == apart
-        || (at->attempts == 0) != (x.attempts == 0)) {
+    if (at->write != x.write || at->end() < x.first || x.end() < at->first || at->attempts == apart ||
+        (at->attempts == 0) != (x.attempts == 0)) {
       ++at;
       continue;
     }
@@ -106,8 +108,7 @@ void need_book::put(range x) {
 }
 
 void need_book::insert(const range& x) {
-  waiting_.insert(
-    std::find_if(waiting_.begin(), waiting_.end(), [&](const range& y) { return y.first > x.first; }), x);
+  waiting_.insert(std::find_if(waiting_.begin(), waiting_.end(), [&](const range& y) { return y.first > x.first; }), x);
 }
 
 caf::timespan need_book::back_off(unsigned attempts) const {

@@ -22,17 +22,17 @@ constexpr unsigned end_attempts_max = 8;
 /// Whether asking again cannot help: the request that needs it fails instead of waiting.
 bool is_final(errc code) {
   switch (code) {
-    case errc::tier_full:
-    case errc::device_failed:
-    case errc::shard_failed:
-    case errc::checksum_mismatch:
-    case errc::bad_format:
-    case errc::not_found:
-    case errc::volatile_tier:
-    case errc::limit_reached:
-    case errc::invalid_argument:
-    case errc::unsupported: return true;
-    default: return false;
+  case errc::tier_full:
+  case errc::device_failed:
+  case errc::shard_failed:
+  case errc::checksum_mismatch:
+  case errc::bad_format:
+  case errc::not_found:
+  case errc::volatile_tier:
+  case errc::limit_reached:
+  case errc::invalid_argument:
+  case errc::unsupported: return true;
+  default: return false;
   }
 }
 
@@ -51,7 +51,7 @@ attachment attachment_of(const node_context& context, volume_id volume, const st
 }
 
 vm_agent_self::behavior_type vm_agent(vm_agent_self::stateful_pointer<vm_agent_state> self, context_ptr context,
-  volume_id volume, holder_id holder) {
+                                      volume_id volume, holder_id holder) {
   return self->state.make_behavior(std::move(context), volume, holder);
 }
 
@@ -79,7 +79,8 @@ vm_agent_self::behavior_type vm_agent_state::make_behavior(context_ptr context, 
   };
 }
 
-// -- the port ------------------------------------------------------------------------------------------------------------
+// -- the port
+// ------------------------------------------------------------------------------------------------------------
 
 void vm_agent_state::open(uint64_t round) {
   if (open_ || round != open_round_ || detaching_)
@@ -117,11 +118,11 @@ void vm_agent_state::open_port(const volume_record& record) {
       agent->enqueue(nullptr, caf::make_message_id(), caf::make_message(atom::need_v, std::move(needs)), nullptr);
   };
   context_->plane->open_port(std::move(options), returning<errc>(self_, [this](errc status) {
-    if (status == errc::none)
-      opened();
-    else
-      open_failed(make_error(status, attachment_.socket_path));
-  }));
+                               if (status == errc::none)
+                                 opened();
+                               else
+                                 open_failed(make_error(status, attachment_.socket_path));
+                             }));
 }
 
 void vm_agent_state::open_failed(const caf::error& e) {
@@ -139,8 +140,8 @@ void vm_agent_state::open_failed(const caf::error& e) {
       promise.deliver(e);
     waiting_for_port_.clear();
     if (open_attempts_ == 0)
-      context_->publish("PORT_FAILED", "volume " + std::to_string(volume_.value()) + ": " + to_string(code) + ": "
-                                         + context_of(e));
+      context_->publish("PORT_FAILED",
+                        "volume " + std::to_string(volume_.value()) + ": " + to_string(code) + ": " + context_of(e));
   }
   self_->delayed_send(self_, back_off(open_attempts_++), atom::open_v, ++open_round_);
 }
@@ -168,15 +169,16 @@ caf::result<attachment> vm_agent_state::get() {
 caf::typed_response_promise<void> vm_agent_state::resize(uint64_t size_bytes) {
   auto promise = self_->make_response_promise<void>();
   context_->plane->resize_port(volume_, size_bytes, returning<errc>(self_, [promise](errc status) mutable {
-    if (status == errc::none)
-      deliver_done(promise);
-    else
-      promise.deliver(make_error(status, "resizing the port"));
-  }));
+                                 if (status == errc::none)
+                                   deliver_done(promise);
+                                 else
+                                   promise.deliver(make_error(status, "resizing the port"));
+                               }));
   return promise;
 }
 
-// -- leases --------------------------------------------------------------------------------------------------------------
+// -- leases
+// --------------------------------------------------------------------------------------------------------------
 
 void vm_agent_state::need(const std::vector<route_need>& needs) {
   for (auto& x : needs)
@@ -199,11 +201,15 @@ void vm_agent_state::acquire(const need_book::range& range) {
   }
   revision_known_ = false;
   const auto asked_at = context_->now();
-  const lease_request request{holder_, {volume_, shard_index{range.first}}, range.count,
-    range.write ? lease_mode::write : lease_mode::read, context_->options.leases.term};
+  const lease_request request{holder_,
+                              {volume_, shard_index{range.first}},
+                              range.count,
+                              range.write ? lease_mode::write : lease_mode::read,
+                              context_->options.leases.term};
   const auto& options = context_->options;
-  self_->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
-         caf::actor_cast<lease_holder_actor>(self_))
+  self_
+    ->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
+              caf::actor_cast<lease_holder_actor>(self_))
     .then(
       [this, range, asked_at](const std::vector<lease_grant>& grants) {
         granted(range, asked_at, grants);
@@ -215,8 +221,8 @@ void vm_agent_state::acquire(const need_book::range& range) {
       });
 }
 
-void vm_agent_state::granted(
-  const need_book::range& range, boot_time asked_at, const std::vector<lease_grant>& grants) {
+void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
+                             const std::vector<lease_grant>& grants) {
   const auto now = context_->now();
   if (detaching_) {
     book_.done(range, {{range.first, range.count, range.write, 0, now}}, now);
@@ -328,12 +334,12 @@ caf::typed_response_promise<void> vm_agent_state::revoke(shard_id first, uint64_
   for (auto& x : cut)
     held_[{x.first.value(), x.exists}] = x;
   context_->plane->drop_routes(volume_, first.index, count, returning<errc>(self_, [promise](errc status) mutable {
-    // No port, no routes: nothing uses them.
-    if (status == errc::none || status == errc::not_found)
-      deliver_done(promise);
-    else
-      promise.deliver(make_error(status, "dropping routes"));
-  }));
+                                 // No port, no routes: nothing uses them.
+                                 if (status == errc::none || status == errc::not_found)
+                                   deliver_done(promise);
+                                 else
+                                   promise.deliver(make_error(status, "dropping routes"));
+                               }));
   return promise;
 }
 
@@ -347,7 +353,8 @@ void vm_agent_state::refresh(const shard_home& home) {
   context_->plane->set_routes(volume_, {at->second});
 }
 
-// -- the keep-alive --------------------------------------------------------------------------------------------------------
+// -- the keep-alive
+// --------------------------------------------------------------------------------------------------------
 
 void vm_agent_state::arm_keep_alive(caf::timespan in) {
   keep_alive_armed_ = true;
@@ -366,19 +373,18 @@ void vm_agent_state::renew(uint64_t round) {
   keep_alive_armed_ = true; // the answer arms it, or its absence
   const auto asked_at = context_->now();
   self_->request(manager, context_->options.request_timeout, atom::renew_v, holder_)
-    .then(
-      [this, asked_at, from = manager.address()](const lease_renewal& x) { renewed(asked_at, from, x); },
-      [this](const caf::error& e) {
-        keep_alive_armed_ = false;
-        if (code_of(e) != errc::not_found) {
-          arm_keep_alive(back_off(renew_attempts_++));
-          return;
-        }
-        // The manager knows of no lease of ours. Nothing is extended; what we use we ask for again, and the first
-        // grant starts the keep-alive.
-        renew_attempts_ = 0;
-        acquire_all_again();
-      });
+    .then([this, asked_at, from = manager.address()](const lease_renewal& x) { renewed(asked_at, from, x); },
+          [this](const caf::error& e) {
+            keep_alive_armed_ = false;
+            if (code_of(e) != errc::not_found) {
+              arm_keep_alive(back_off(renew_attempts_++));
+              return;
+            }
+            // The manager knows of no lease of ours. Nothing is extended; what we use we ask for again, and the first
+            // grant starts the keep-alive.
+            renew_attempts_ = 0;
+            acquire_all_again();
+          });
 }
 
 void vm_agent_state::renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x) {
@@ -404,7 +410,8 @@ void vm_agent_state::acquire_all_again() {
   pump();
 }
 
-// -- the end -------------------------------------------------------------------------------------------------------------
+// -- the end
+// -------------------------------------------------------------------------------------------------------------
 
 caf::typed_response_promise<void> vm_agent_state::detach(bool force) {
   auto promise = self_->make_response_promise<void>();
@@ -444,15 +451,16 @@ void vm_agent_state::release_leases(unsigned attempts) {
     again(caf::error{});
     return;
   }
-  self_->request(manager, context_->options.request_timeout, atom::release_v, holder_, shard_id{volume_, shard_index{0}},
-         uint64_t{0})
+  self_
+    ->request(manager, context_->options.request_timeout, atom::release_v, holder_, shard_id{volume_, shard_index{0}},
+              uint64_t{0})
     .then([this] { record_end(0); },
-      [this, again](const caf::error& e) {
-        if (code_of(e) == errc::not_found)
-          record_end(0);
-        else
-          again(e);
-      });
+          [this, again](const caf::error& e) {
+            if (code_of(e) == errc::not_found)
+              record_end(0);
+            else
+              again(e);
+          });
 }
 
 void vm_agent_state::record_end(unsigned attempts) {
@@ -488,7 +496,8 @@ void vm_agent_state::detached(const caf::error& e) {
       deliver_done(promise);
   }
   waiting_for_detach_.clear();
-  // With the end not recorded the volume counts as attached: the next agent opens it again, and detaching may be tried again.
+  // With the end not recorded the volume counts as attached: the next agent opens it again, and detaching may be tried
+  // again.
   if (e)
     self_->quit(e);
   else
@@ -504,8 +513,8 @@ void vm_agent_state::on_exit(const caf::exit_msg& x) {
   }
   // The node stops: what was acknowledged is flushed, and the VM's client may wait for the next start. The attachment
   // stays in the catalog.
-  context_->plane->close_port(
-    volume_, true, returning<errc>(self_, [this, reason = x.reason](errc) { self_->quit(reason); }));
+  context_->plane->close_port(volume_, true,
+                              returning<errc>(self_, [this, reason = x.reason](errc) { self_->quit(reason); }));
 }
 
 template <class F>

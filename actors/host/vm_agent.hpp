@@ -30,9 +30,9 @@ using vm_agent_self = vm_agent_actor::extend<
   caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::renew, uint64_t>, caf::reacts_to<atom::tick, uint64_t>,
   caf::reacts_to<returned>>;
 
-/// Serves one attachment of a volume: opens its port, gets the leases that its requests need, keeps them alive and turns
-/// them into routes. It may die at any time: routes stay valid until their term, the port stays open, and the next agent
-/// of the same holder takes both over.
+/// Serves one attachment of a volume: opens its port, gets the leases that its requests need, keeps them alive and
+/// turns them into routes. It may die at any time: routes stay valid until their term, the port stays open, and the
+/// next agent of the same holder takes both over.
 class vm_agent_state {
 public:
   static inline const char* name = "varve.vm-agent";
@@ -86,8 +86,8 @@ private:
   uint64_t tick_round_ = 0;
   /// What was granted and not taken back, as the data plane has it.
   std::map<route_key, route> held_;
-  /// Shards granted as existing while acquires were under way: an answer that was found before and comes after may still
-  /// call them absent, and would read as zeros what was written.
+  /// Shards granted as existing while acquires were under way: an answer that was found before and comes after may
+  /// still call them absent, and would read as zeros what was written.
   std::set<uint64_t> made_;
 
   caf::timespan term_{0};
@@ -105,6 +105,6 @@ private:
 };
 
 vm_agent_self::behavior_type vm_agent(vm_agent_self::stateful_pointer<vm_agent_state> self, context_ptr context,
-  volume_id volume, holder_id holder);
+                                      volume_id volume, holder_id holder);
 
 } // namespace varve

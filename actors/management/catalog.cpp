@@ -30,24 +30,25 @@ catalog_self::behavior_type catalog_state::make_behavior(context_ptr context) {
 
 caf::typed_response_promise<uint64_t> catalog_state::commit(catalog_batch& batch) {
   auto promise = self_->make_response_promise<uint64_t>();
-  context_->store->commit(std::move(batch), returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
-    if (x.status == errc::none)
-      promise.deliver(x.revision);
-    else
-      promise.deliver(make_error(x.status, x.context));
-  }));
+  context_->store->commit(std::move(batch),
+                          returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+                            if (x.status == errc::none)
+                              promise.deliver(x.revision);
+                            else
+                              promise.deliver(make_error(x.status, x.context));
+                          }));
   return promise;
 }
 
 caf::typed_response_promise<catalog_page> catalog_state::list(std::string& prefix, std::string& after, uint64_t limit) {
   auto promise = self_->make_response_promise<catalog_page>();
   context_->store->list(std::move(prefix), std::move(after), std::min(limit, page_max),
-    returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
-      if (x.status == errc::none)
-        promise.deliver(catalog_page{x.entries, x.revision});
-      else
-        promise.deliver(make_error(x.status, x.context));
-    }));
+                        returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+                          if (x.status == errc::none)
+                            promise.deliver(catalog_page{x.entries, x.revision});
+                          else
+                            promise.deliver(make_error(x.status, x.context));
+                        }));
   return promise;
 }
 
@@ -77,15 +78,15 @@ void catalog_state::raise_incarnation(caf::typed_response_promise<uint64_t> prom
     catalog_batch batch;
     batch.compare.push_back({key::incarnation, revision});
     batch.changes.push_back({key::incarnation, encode(last + 1), false});
-    context_->store->commit(std::move(batch),
-      returning<catalog_result>(self_, [this, promise, attempts, last](const catalog_result& x) mutable {
-        if (x.status == errc::none)
-          promise.deliver(last + 1);
-        else if (x.status == errc::conflict && attempts + 1 < incarnation_attempts_max)
-          raise_incarnation(promise, attempts + 1);
-        else
-          promise.deliver(make_error(x.status, x.context));
-      }));
+    context_->store->commit(std::move(batch), returning<catalog_result>(self_, [this, promise, attempts,
+                                                                                last](const catalog_result& x) mutable {
+                              if (x.status == errc::none)
+                                promise.deliver(last + 1);
+                              else if (x.status == errc::conflict && attempts + 1 < incarnation_attempts_max)
+                                raise_incarnation(promise, attempts + 1);
+                              else
+                                promise.deliver(make_error(x.status, x.context));
+                            }));
   };
   context_->store->list(key::incarnation, "", 1, returning<catalog_result>(self_, raise));
 }

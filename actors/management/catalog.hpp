@@ -9,7 +9,8 @@ namespace varve {
 /// The interface, and what the actor says to itself.
 using catalog_self = catalog_actor::extend<caf::reacts_to<returned>>;
 
-/// Hands batches to the store and answers when the store has. Keeps nothing: the store is the truth, also after a restart.
+/// Hands batches to the store and answers when the store has. Keeps nothing: the store is the truth, also after a
+/// restart.
 class catalog_state {
 public:
   static inline const char* name = "varve.catalog";

@@ -2,8 +2,8 @@
 
 namespace varve {
 
-lease_self::behavior_type lease(
-  lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id, caf::timespan time_left) {
+lease_self::behavior_type lease(lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id,
+                                caf::timespan time_left) {
   return self->state.make_behavior(std::move(owner), id, time_left);
 }
 
@@ -25,7 +25,8 @@ void lease_state::renew(caf::timespan time_left) {
 }
 
 void lease_state::tick(uint64_t timer) {
-  // The manager renews all leases of a holder at once, in its table only: whether this one's time is over it alone knows.
+  // The manager renews all leases of a holder at once, in its table only: whether this one's time is over it alone
+  // knows.
   if (timer == timer_)
     self_->send(owner_, atom::expire_v, id_);
 }
@@ -36,7 +37,7 @@ void lease_state::revoke(const lease_holder_actor& holder, shard_id first, uint6
   revoking_ = true;
   self_->request(holder, grace, atom::revoke_v, first, count)
     .then([this] { self_->send(owner_, atom::release_v, id_, true); },
-      [this](const caf::error&) { self_->send(owner_, atom::release_v, id_, false); });
+          [this](const caf::error&) { self_->send(owner_, atom::release_v, id_, false); });
 }
 
 } // namespace varve

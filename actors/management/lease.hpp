@@ -11,8 +11,8 @@ using lease_owner_actor = caf::typed_actor<
   // The revocation is over: whether the holder has said that it uses the lease no more.
   caf::reacts_to<atom::release, lease_id, bool>>;
 
-/// One granted lease: counts its time and takes it back when told to. The rules are in the manager's lease_table; a lease that
-/// dies is started again from there.
+/// One granted lease: counts its time and takes it back when told to. The rules are in the manager's lease_table; a
+/// lease that dies is started again from there.
 using lease_actor = caf::typed_actor<
   // There is so much time left.
   caf::reacts_to<atom::renew, caf::timespan>,
@@ -41,7 +41,7 @@ private:
   bool revoking_ = false;
 };
 
-lease_self::behavior_type lease(
-  lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id, caf::timespan time_left);
+lease_self::behavior_type lease(lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id,
+                                caf::timespan time_left);
 
 } // namespace varve

@@ -4,8 +4,8 @@
 #include "actors/management/lease_manager.hpp"
 #include "messages/errors.hpp"
 
-/// How the lease manager carries out one acquire: the range is divided into pieces (an existing shard, a shard to be made, a run
-/// of absent ones), and each goes its way by itself.
+/// How the lease manager carries out one acquire: the range is divided into pieces (an existing shard, a shard to be
+/// made, a run of absent ones), and each goes its way by itself.
 namespace varve {
 
 using namespace std::chrono_literals;
@@ -101,7 +101,8 @@ void lease_manager_state::divide(uint64_t id, const shard_map_part& part) {
   auto& x = acquisitions_.at(id);
   x.pieces.clear();
   const auto volume = x.request.first.volume;
-  const auto asked_end = x.request.first.index.value() + std::min(x.request.count, UINT64_MAX - x.request.first.index.value());
+  const auto asked_end =
+    x.request.first.index.value() + std::min(x.request.count, UINT64_MAX - x.request.first.index.value());
   uint64_t created = 0;
   // What lies between two homes, up to `end`.
   auto absent = [&](uint64_t begin, uint64_t end) {
@@ -114,7 +115,8 @@ void lease_manager_state::divide(uint64_t id, const shard_map_part& part) {
       x.pieces.push_back(p);
       return;
     }
-    for (auto i = begin; i < std::min(end, asked_end) && created < creations_max && x.pieces.size() < pieces_max; ++i, ++created) {
+    for (auto i = begin; i < std::min(end, asked_end) && created < creations_max && x.pieces.size() < pieces_max;
+         ++i, ++created) {
       p.home.id.index = shard_index{i};
       x.pieces.push_back(p);
     }
@@ -188,7 +190,8 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
   if (p.home.exists())
     claim = table_.ask(x.request.holder, p.home, x.request.mode);
   else
-    claim = table_.ask_run(x.request.holder, p.home.id, p.count, context_->now() + x.term + context_->options.leases.drift_bound, x.term);
+    claim = table_.ask_run(x.request.holder, p.home.id, p.count,
+                           context_->now() + x.term + context_->options.leases.drift_bound, x.term);
   if (!claim.conflicts.empty()) {
     p.at = piece::state::waiting;
     // A migration gives way to nobody and needs nobody to: another one's is waited for, not broken.
@@ -242,8 +245,8 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
   auto& x = acquisitions_.at(id);
   auto& p = x.pieces[i];
   const auto* row = table_.find(p.lease);
-  if (!row || row->revoking || row->generation != p.home.of || row->fence != agreed.fence
-      || (agreed.mode == lease_mode::write && row->mode != lease_mode::write)) {
+  if (!row || row->revoking || row->generation != p.home.of || row->fence != agreed.fence ||
+      (agreed.mode == lease_mode::write && row->mode != lease_mode::write)) {
     // Ended, moved, raised or given up while storage was asked.
     relocate(id, i);
     return;
@@ -264,22 +267,21 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
 void lease_manager_state::fence_failed(uint64_t id, size_t i, const caf::error& e) {
   auto& p = acquisitions_.at(id).pieces[i];
   switch (code_of(e)) {
-    case errc::stale_epoch:
-      if (++p.attempts < attempts_max && table_.find(p.lease)) {
-        table_.raise(p.lease);
-        p.step = ++steps_;
-        fence(id, i);
-        return;
-      }
-      break;
-    case errc::shard_moved:
-    case errc::not_found:
-      table_.give_up(p.lease);
-      p.missing = code_of(e) == errc::not_found;
-      relocate(id, i);
+  case errc::stale_epoch:
+    if (++p.attempts < attempts_max && table_.find(p.lease)) {
+      table_.raise(p.lease);
+      p.step = ++steps_;
+      fence(id, i);
       return;
-    default:
-      break;
+    }
+    break;
+  case errc::shard_moved:
+  case errc::not_found:
+    table_.give_up(p.lease);
+    p.missing = code_of(e) == errc::not_found;
+    relocate(id, i);
+    return;
+  default: break;
   }
   fail(id, i, code_of(e), context_of(e));
   wake_later();
@@ -305,8 +307,8 @@ void lease_manager_state::relocate(uint64_t id, size_t i) {
           fail(id, i, errc::not_found, "the shard is gone");
         else {
           p->home = part.homes.front();
-          // Asked of the catalog after storage did not have it, so it has not moved: it is lost, as volatile data may be. A
-          // durable one is never made again in silence.
+          // Asked of the catalog after storage did not have it, so it has not moved: it is lost, as volatile data may
+          // be. A durable one is never made again in silence.
           if (p->home.of == before && std::exchange(p->missing, false) && is_volatile(p->home.tier))
             make_again(id, i);
           else if (p->home.of == before && p->attempts > 2)
@@ -369,7 +371,9 @@ void lease_manager_state::settle(uint64_t id) {
   if (acquisitions_.count(id) == 0)
     return;
   auto& x = acquisitions_.at(id);
-  const auto count = [&](piece::state at) { return std::count_if(x.pieces.begin(), x.pieces.end(), [&](auto& p) { return p.at == at; }); };
+  const auto count = [&](piece::state at) {
+    return std::count_if(x.pieces.begin(), x.pieces.end(), [&](auto& p) { return p.at == at; });
+  };
   if (count(piece::state::working) > 0)
     return;
   // What is granted is of use at once; what is held is asked for again.

@@ -22,7 +22,8 @@ std::string path_of(lease_id id) {
 
 } // namespace
 
-lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self, context_ptr context) {
+lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self,
+                                                context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
@@ -65,7 +66,8 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
   };
 }
 
-// -- starting ----------------------------------------------------------------------------------------------------------
+// -- starting
+// ----------------------------------------------------------------------------------------------------------
 
 void lease_manager_state::take_over() {
   if (incarnation_ == 0) {
@@ -133,10 +135,11 @@ bool lease_manager_state::ready() const {
   return incarnation_ != 0 && (inventory_open_.empty() || context_->now() >= wait_until_);
 }
 
-// -- the interface -----------------------------------------------------------------------------------------------------
+// -- the interface
+// -----------------------------------------------------------------------------------------------------
 
-caf::typed_response_promise<std::vector<lease_grant>> lease_manager_state::acquire(
-  lease_request& request, lease_holder_actor& holder) {
+caf::typed_response_promise<std::vector<lease_grant>> lease_manager_state::acquire(lease_request& request,
+                                                                                   lease_holder_actor& holder) {
   auto promise = self_->make_response_promise<std::vector<lease_grant>>();
   if (request.holder.value() == 0 || request.count == 0 || !holder) {
     promise.deliver(make_error(errc::invalid_argument, "a lease needs a holder and at least one shard"));
@@ -267,13 +270,16 @@ void lease_manager_state::refresh(const shard_home& home) {
     const auto* row = table_.find(id);
     if (!row->exists() || !row->granted)
       continue;
-    // The new home's storage records whose it is; were it to refuse, the holder's first I/O there does, and it asks again.
+    // The new home's storage records whose it is; were it to refuse, the holder's first I/O there does, and it asks
+    // again.
     auto grant = table_.grant(id);
     if (auto tier = context_->directory->get<tier_actor>(path::tier(grant.home.tier)))
       self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-        .then([](const lease_grant&) {}, [this, id](const caf::error& e) {
-          context_->publish("LEASE_NOT_RECORDED", "lease " + std::to_string(id.value()) + " at the shard's new home: " + context_of(e));
-        });
+        .then([](const lease_grant&) {},
+              [this, id](const caf::error& e) {
+                context_->publish("LEASE_NOT_RECORDED",
+                                  "lease " + std::to_string(id.value()) + " at the shard's new home: " + context_of(e));
+              });
   }
 }
 
@@ -291,7 +297,8 @@ std::vector<lease_info> lease_manager_state::list(volume_id volume) const {
   return result;
 }
 
-// -- leases ------------------------------------------------------------------------------------------------------------
+// -- leases
+// ------------------------------------------------------------------------------------------------------------
 
 void lease_manager_state::start_lease(lease_id id) {
   const auto* row = table_.find(id);
@@ -315,7 +322,8 @@ void lease_manager_state::revoke(lease_id id) {
     self_->delayed_send(self_, context_->options.leases.grace, atom::release_v, id, false);
     return;
   }
-  self_->send(caf::actor_cast<lease_actor>(actor->second), atom::revoke_v, holder, row->first, row->count, context_->options.leases.grace);
+  self_->send(caf::actor_cast<lease_actor>(actor->second), atom::revoke_v, holder, row->first, row->count,
+              context_->options.leases.grace);
 }
 
 void lease_manager_state::revoked(lease_id id, bool clean) {
@@ -326,8 +334,9 @@ void lease_manager_state::revoked(lease_id id, bool clean) {
     // Nobody can be shut out of shards that do not exist: its reads ask no storage. It ends with its term.
     return;
   if (!clean)
-    context_->publish("LEASE_BROKEN", "holder " + std::to_string(row->holder.value()) + " did not give back shard "
-                                        + std::to_string(row->first.volume.value()) + "." + std::to_string(row->first.index.value()) + " in time");
+    context_->publish("LEASE_BROKEN", "holder " + std::to_string(row->holder.value()) + " did not give back shard " +
+                                        std::to_string(row->first.volume.value()) + "." +
+                                        std::to_string(row->first.index.value()) + " in time");
   // What is broken for good is told to storage, which may then passivate the shard.
   if (row->exists())
     if (auto tier = context_->directory->get<tier_actor>(path::tier(table_.grant(id).home.tier)))
@@ -348,8 +357,9 @@ void lease_manager_state::expired(lease_id id) {
   if (const auto now = context_->now(); row->until > now)
     self_->send(caf::actor_cast<lease_actor>(actor->second), atom::renew_v, caf::timespan{(row->until - now).count()});
   else {
-    context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard "
-                                         + std::to_string(row->first.volume.value()) + "." + std::to_string(row->first.index.value()));
+    context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard " +
+                                         std::to_string(row->first.volume.value()) + "." +
+                                         std::to_string(row->first.index.value()));
     end(id, false);
   }
 }

@@ -17,17 +17,20 @@ namespace varve {
 
 /// The interface, what leases report, and what the actor says to itself: start (again) an inventory; the time of an
 /// acquisition is over; its pieces are tried again.
-using lease_manager_self = lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
-  caf::reacts_to<atom::tick>, caf::reacts_to<atom::stop, uint64_t>, caf::reacts_to<atom::resume, uint64_t>>;
+using lease_manager_self =
+  lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
+                              caf::reacts_to<atom::tick>, caf::reacts_to<atom::stop, uint64_t>,
+                              caf::reacts_to<atom::resume, uint64_t>>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
 ///
 ///   acquire ─▶ volume.locate / create ─▶ table ─┬─ free ──▶ tier.fence ─▶ agreed ─▶ a lease actor ─▶ granted
-///                                               └─ held ──▶ lease.revoke ─▶ given back, or fenced after the grace ─▶ again
+///                                               └─ held ──▶ lease.revoke ─▶ given back, or fenced after the grace ─▶
+///                                               again
 ///
-/// A new manager takes a higher incarnation, then asks every tier for the leases outstanding and takes each for its full term from
-/// now. Leases of absent shards are not known to storage: so for one full term only the holder that the catalog
-/// records for a volume may be granted anything of it.
+/// A new manager takes a higher incarnation, then asks every tier for the leases outstanding and takes each for its
+/// full term from now. Leases of absent shards are not known to storage: so for one full term only the holder that the
+/// catalog records for a volume may be granted anything of it.
 class lease_manager_state {
 public:
   static inline const char* name = "varve.lease-manager";
@@ -140,6 +143,7 @@ private:
   std::map<caf::actor_addr, lease_id> by_actor_;
 };
 
-lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self, context_ptr context);
+lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self,
+                                                context_ptr context);
 
 } // namespace varve

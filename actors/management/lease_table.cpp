@@ -70,8 +70,8 @@ lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, le
   return result;
 }
 
-lease_table::claim lease_table::ask_run(
-  holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term) {
+lease_table::claim lease_table::ask_run(holder_id holder, shard_id first, uint64_t count, boot_time until,
+                                        caf::timespan term) {
   claim result;
   result.conflicts = conflicts(holder, first, count, lease_mode::read);
   if (!result.conflicts.empty())
@@ -325,7 +325,8 @@ void lease_table::check() const {
   must(indexed == rows_.size(), "a lease is not indexed once");
   for (const auto& [id, row] : rows_)
     each_overlapping(row.first, row.count, [&, mine = &row](const lease_row& other) {
-      must(mine->holder == other.holder || compatible(mine->mode, other.mode), "two holders have what excludes each other");
+      must(mine->holder == other.holder || compatible(mine->mode, other.mode),
+           "two holders have what excludes each other");
     });
 }
 

@@ -42,9 +42,9 @@ struct lease_row {
   bool exists() const noexcept { return generation.value() != 0; }
 };
 
-/// The rules of leases, without an actor or a clock: who may have what beside whom, and when the fence rises. A shard's epoch
-/// is shared by compatible leases; it rises when a lease ended that its holder did not give back (expired, broken): then
-/// the next grant gets a new one, which shuts the old holder out at storage.
+/// The rules of leases, without an actor or a clock: who may have what beside whom, and when the fence rises. A shard's
+/// epoch is shared by compatible leases; it rises when a lease ended that its holder did not give back (expired,
+/// broken): then the next grant gets a new one, which shuts the old holder out at storage.
 class lease_table {
 public:
   /// Epochs of this table lie above those of every lower incarnation.
@@ -57,8 +57,9 @@ public:
     std::vector<lease_id> conflicts;
   };
 
-  /// Claims one existing shard. Made at once, so that no other claim can come between; `agree` or `give_up` ends the claim.
-  /// The holder's own lease on it is used again, and raised from read to write. A write lease answers for a read.
+  /// Claims one existing shard. Made at once, so that no other claim can come between; `agree` or `give_up` ends the
+  /// claim. The holder's own lease on it is used again, and raised from read to write. A write lease answers for a
+  /// read.
   claim ask(holder_id holder, const shard_home& home, lease_mode mode);
   /// A read lease on shards that do not exist; needs no storage. One lease of the holder covers what it has there.
   claim ask_run(holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term);
@@ -100,8 +101,8 @@ public:
   void check() const;
 
 private:
-  /// What one holder has of one volume: neither map's ranges overlap. A shard that was made inside a run is in both, and its own
-  /// lease counts.
+  /// What one holder has of one volume: neither map's ranges overlap. A shard that was made inside a run is in both,
+  /// and its own lease counts.
   struct holding {
     std::map<shard_index, lease_id> shards, runs;
   };

@@ -11,8 +11,9 @@
 
 namespace varve {
 
-management_supervisor_actor::behavior_type management_supervisor(
-  management_supervisor_actor::stateful_pointer<management_supervisor_state> self, context_ptr context) {
+management_supervisor_actor::behavior_type
+management_supervisor(management_supervisor_actor::stateful_pointer<management_supervisor_state> self,
+                      context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
@@ -20,7 +21,10 @@ management_supervisor_actor::behavior_type management_supervisor_state::make_beh
   children_.emplace(self_, context, "management");
   auto child = [this, context](const std::string& path, const char* type, auto function, caf::timespan grace) {
     children_->start({path, type,
-      [this, context, function] { return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(function, context)); }, grace});
+                      [this, context, function] {
+                        return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(function, context));
+                      },
+                      grace});
   };
   // Each uses those above it, so the last is stopped first. Parents of others have longer to stop.
   const auto grace = context->options.stop_grace;

@@ -21,7 +21,8 @@ private:
   std::optional<children> children_;
 };
 
-management_supervisor_actor::behavior_type management_supervisor(
-  management_supervisor_actor::stateful_pointer<management_supervisor_state> self, context_ptr context);
+management_supervisor_actor::behavior_type
+management_supervisor(management_supervisor_actor::stateful_pointer<management_supervisor_state> self,
+                      context_ptr context);
 
 } // namespace varve

@@ -24,12 +24,15 @@ void assess_tier(const tier_info& x, std::vector<health_finding>& out) {
     out.push_back({"TIER_FAILED", "error", "tier " + x.name + ": " + x.problem});
   if (x.checksum_mismatches > 0)
     out.push_back({"CHECKSUM_MISMATCH", "error",
-      "tier " + x.name + ": " + std::to_string(x.checksum_mismatches) + " blocks were not what was written; reads of them fail"});
+                   "tier " + x.name + ": " + std::to_string(x.checksum_mismatches) +
+                     " blocks were not what was written; reads of them fail"});
   if (x.capacity_bytes == 0)
     return;
-  const auto percent = static_cast<unsigned>(static_cast<double>(x.used_bytes) * 100.0 / static_cast<double>(x.capacity_bytes));
+  const auto percent =
+    static_cast<unsigned>(static_cast<double>(x.used_bytes) * 100.0 / static_cast<double>(x.capacity_bytes));
   if (x.used_bytes >= x.capacity_bytes)
-    out.push_back({"TIER_FULL", "error", "tier " + x.name + " is full: new shards go elsewhere, or writes fail with ENOSPC"});
+    out.push_back(
+      {"TIER_FULL", "error", "tier " + x.name + " is full: new shards go elsewhere, or writes fail with ENOSPC"});
   else if (percent >= 90)
     out.push_back({"TIER_NEARLY_FULL", "warning", "tier " + x.name + " is " + std::to_string(percent) + " % full"});
 }
@@ -54,15 +57,16 @@ node_status assess(const node_facts& facts) {
       findings.push_back({"ACTOR_DOWN", "warning", x.path + ": " + x.last_error});
   if (facts.volumes) {
     result.volumes = facts.volumes->size();
-    result.attached_volumes
-      = static_cast<uint64_t>(std::count_if(facts.volumes->begin(), facts.volumes->end(), [](auto& x) { return x.attached; }));
+    result.attached_volumes = static_cast<uint64_t>(
+      std::count_if(facts.volumes->begin(), facts.volumes->end(), [](auto& x) { return x.attached; }));
   }
   if (facts.migrations)
     for (const auto& x : *facts.migrations) {
       result.migrations_running += running(x.record) ? 1 : 0;
-      if (x.record.state == migration_state::aborted && !x.record.reason.starts_with(to_string(errc::cancelled))
-          && x.record.ended_at + recent_seconds > facts.now_seconds)
-        findings.push_back({"MIGRATION_FAILED", "warning", "migration " + std::to_string(x.record.id.value()) + ": " + x.record.reason});
+      if (x.record.state == migration_state::aborted && !x.record.reason.starts_with(to_string(errc::cancelled)) &&
+          x.record.ended_at + recent_seconds > facts.now_seconds)
+        findings.push_back(
+          {"MIGRATION_FAILED", "warning", "migration " + std::to_string(x.record.id.value()) + ": " + x.record.reason});
     }
   result.leases = facts.leases;
   result.manager_incarnation = facts.incarnation.value_or(0);

@@ -24,8 +24,9 @@ struct node_facts {
 };
 
 /// The rules of health. Codes are stable:
-///   CATALOG_UNAVAILABLE, VOLUMES_UNAVAILABLE (error); TIER_FAILED, TIER_MISSING (error); TIER_FULL (error), TIER_NEARLY_FULL (warning);
-///   CHECKSUM_MISMATCH (error); ACTOR_DOWN (warning); MIGRATION_FAILED (warning; of the last hour).
+///   CATALOG_UNAVAILABLE, VOLUMES_UNAVAILABLE (error); TIER_FAILED, TIER_MISSING (error); TIER_FULL (error),
+///   TIER_NEARLY_FULL (warning); CHECKSUM_MISMATCH (error); ACTOR_DOWN (warning); MIGRATION_FAILED (warning; of the
+///   last hour).
 node_status assess(const node_facts& facts);
 
 /// Answers `status` from what others say of themselves at that moment, and keeps the latest events.

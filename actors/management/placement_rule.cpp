@@ -38,14 +38,16 @@ caf::error placement_rule::check(const volume_spec& volume, const std::vector<ti
   if (volume.tier.empty()) {
     if (std::none_of(tiers.begin(), tiers.end(), [&](auto& x) { return x.is_volatile == volume.is_volatile; }))
       return make_error(volume.is_volatile ? errc::not_found : errc::volatile_tier,
-        "no tier of this node is for " + kind_of(volume) + " volumes");
+                        "no tier of this node is for " + kind_of(volume) + " volumes");
     return {};
   }
   auto at = std::find_if(tiers.begin(), tiers.end(), [&](auto& x) { return x.name == volume.tier; });
   if (at == tiers.end())
     return make_error(errc::not_found, "tier " + volume.tier);
   if (at->is_volatile && !volume.is_volatile)
-    return make_error(errc::volatile_tier, "tier " + at->name + " loses its data when the node stops: create the volume with --volatile, or on another tier");
+    return make_error(errc::volatile_tier,
+                      "tier " + at->name +
+                        " loses its data when the node stops: create the volume with --volatile, or on another tier");
   return {};
 }
 
@@ -58,12 +60,13 @@ caf::error placement_rule::choose(const volume_spec& volume, const std::vector<t
     const bool fits = volume.tier.empty() ? x.is_volatile == volume.is_volatile : x.name == volume.tier;
     if (!fits || x.state == "failed" || free_bytes(x) < size)
       continue;
-    if (!best || (roomy(x) && !roomy(*best))
-        || (roomy(x) == roomy(*best) && (faster(x, *best) || (as_fast(x, *best) && x.cost < best->cost))))
+    if (!best || (roomy(x) && !roomy(*best)) ||
+        (roomy(x) == roomy(*best) && (faster(x, *best) || (as_fast(x, *best) && x.cost < best->cost))))
       best = &x;
   }
   if (!best)
-    return make_error(errc::tier_full, volume.tier.empty() ? "every tier for " + kind_of(volume) + " volumes" : "tier " + volume.tier);
+    return make_error(errc::tier_full,
+                      volume.tier.empty() ? "every tier for " + kind_of(volume) + " volumes" : "tier " + volume.tier);
   out = best->name;
   return {};
 }

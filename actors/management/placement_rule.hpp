@@ -10,10 +10,10 @@
 
 namespace varve {
 
-/// The first rule of placement, without learning: a volatile volume on a volatile tier, a durable one never; a named tier if
-/// the volume names one; else the fastest tier (by measured write latency, then by the order of the configuration) of
-/// which more than a tenth is free, so that what is there can grow and move; else any with room for the shard.
-/// Of equally fast tiers the cheaper.
+/// The first rule of placement, without learning: a volatile volume on a volatile tier, a durable one never; a named
+/// tier if the volume names one; else the fastest tier (by measured write latency, then by the order of the
+/// configuration) of which more than a tenth is free, so that what is there can grow and move; else any with room for
+/// the shard. Of equally fast tiers the cheaper.
 struct placement_rule {
   /// The tier's name, or errc::tier_full, errc::not_found (a named tier that is not there), errc::volatile_tier.
   /// `tiers` in the order of the configuration, fastest first as its author meant them.

@@ -9,8 +9,8 @@
 
 namespace varve {
 
-/// Which shards of one volume exist, and where: the rules of the table, no actor. Only existing shards cost memory (about
-/// 96 bytes each); a volume of 64 TiB that was never written costs none.
+/// Which shards of one volume exist, and where: the rules of the table, no actor. Only existing shards cost memory
+/// (about 96 bytes each); a volume of 64 TiB that was never written costs none.
 class shard_map {
 public:
   struct row {
@@ -29,7 +29,8 @@ public:
   shard_home home(shard_index index) const;
   /// 0 for one that does not exist.
   uint64_t revision(shard_index index) const;
-  /// At most `homes_max` homes of the range; `end` tells how far the answer reaches. `shards` is the size of the volume.
+  /// At most `homes_max` homes of the range; `end` tells how far the answer reaches. `shards` is the size of the
+  /// volume.
   shard_map_part part(shard_index first, uint64_t count, uint64_t shards, size_t homes_max) const;
   /// The last shard that exists.
   std::optional<shard_index> last() const;

@@ -23,7 +23,8 @@ constexpr caf::timespan retry_after = 1s;
 
 /// Neither done nor refused: the catalog died or hung over it, and only a look at the store can tell.
 bool is_uncertain(const caf::error& e) {
-  return code_of(e) == errc::timed_out || (code_of(e) == errc::unavailable && e.category() != make_error(errc::unavailable).category());
+  return code_of(e) == errc::timed_out ||
+         (code_of(e) == errc::unavailable && e.category() != make_error(errc::unavailable).category());
 }
 
 std::string name_of(shard_id id) {
@@ -32,12 +33,13 @@ std::string name_of(shard_id id) {
 
 } // namespace
 
-volume_self::behavior_type volume(
-  volume_self::stateful_pointer<volume_state> self, context_ptr context, volume_id id, volume_watcher_actor watcher) {
+volume_self::behavior_type volume(volume_self::stateful_pointer<volume_state> self, context_ptr context, volume_id id,
+                                  volume_watcher_actor watcher) {
   return self->state.make_behavior(std::move(context), id, std::move(watcher));
 }
 
-volume_self::behavior_type volume_state::make_behavior(context_ptr context, volume_id id, volume_watcher_actor watcher) {
+volume_self::behavior_type volume_state::make_behavior(context_ptr context, volume_id id,
+                                                       volume_watcher_actor watcher) {
   context_ = std::move(context);
   id_ = id;
   watcher_ = std::move(watcher);
@@ -90,7 +92,8 @@ uint64_t volume_state::shards() const {
   return (record_.spec.size_bytes + record_.spec.shard_size - 1) / record_.spec.shard_size;
 }
 
-// -- loading -----------------------------------------------------------------------------------------------------------
+// -- loading
+// -----------------------------------------------------------------------------------------------------------
 
 void volume_state::load() {
   auto catalog = context_->directory->get<catalog_actor>(path::catalog);
@@ -150,7 +153,8 @@ void volume_state::loaded(const catalog_page& page) {
     f();
 }
 
-// -- asking ------------------------------------------------------------------------------------------------------------
+// -- asking
+// ------------------------------------------------------------------------------------------------------------
 
 void volume_state::get(caf::typed_response_promise<volume_info> promise) {
   struct gathering {
@@ -185,12 +189,14 @@ void volume_state::get(caf::typed_response_promise<volume_info> promise) {
 
 void volume_state::locate(shard_index first, uint64_t count, caf::typed_response_promise<shard_map_part> promise) {
   if (first.value() >= shards() || count == 0)
-    promise.deliver(make_error(errc::invalid_argument, "shard " + std::to_string(first.value()) + " of " + std::to_string(shards())));
+    promise.deliver(
+      make_error(errc::invalid_argument, "shard " + std::to_string(first.value()) + " of " + std::to_string(shards())));
   else
     promise.deliver(map_.part(first, count, shards(), homes_max));
 }
 
-// -- creation ----------------------------------------------------------------------------------------------------------
+// -- creation
+// ----------------------------------------------------------------------------------------------------------
 
 void volume_state::create(shard_index index, caf::typed_response_promise<shard_home> promise) {
   if (record_.removing) {
@@ -198,7 +204,8 @@ void volume_state::create(shard_index index, caf::typed_response_promise<shard_h
     return;
   }
   if (index.value() >= shards()) {
-    promise.deliver(make_error(errc::invalid_argument, "shard " + std::to_string(index.value()) + " of " + std::to_string(shards())));
+    promise.deliver(
+      make_error(errc::invalid_argument, "shard " + std::to_string(index.value()) + " of " + std::to_string(shards())));
     return;
   }
   if (auto home = map_.home(index); home.exists()) {
@@ -266,22 +273,21 @@ void volume_state::make(shard_index index, std::string tier_name) {
         if (!at)
           return;
         switch (code_of(e)) {
-          case errc::already_exists:
-            // Left behind by a crash, and not empty: never adopted, it is somebody's data. The next number is free.
-            at->home.of = generation{at->home.of.value() + 1};
-            create_again(index, 0s);
-            break;
-          case errc::tier_full:
-          case errc::unavailable:
-          case errc::timed_out:
-            if (at->attempts + 1 >= create_attempts_max)
-              create_failed(index, e);
-            else
-              // Placement asks the tiers again when it is asked again.
-              create_again(index, code_of(e) == errc::tier_full ? caf::timespan{0} : create_again_after);
-            break;
-          default:
+        case errc::already_exists:
+          // Left behind by a crash, and not empty: never adopted, it is somebody's data. The next number is free.
+          at->home.of = generation{at->home.of.value() + 1};
+          create_again(index, 0s);
+          break;
+        case errc::tier_full:
+        case errc::unavailable:
+        case errc::timed_out:
+          if (at->attempts + 1 >= create_attempts_max)
             create_failed(index, e);
+          else
+            // Placement asks the tiers again when it is asked again.
+            create_again(index, code_of(e) == errc::tier_full ? caf::timespan{0} : create_again_after);
+          break;
+        default: create_failed(index, e);
         }
       });
 }
@@ -346,7 +352,8 @@ void volume_state::create_again(shard_index index, caf::timespan after) {
     self_->delayed_send(self_, after, atom::activate_v, index, x.step);
 }
 
-// -- migration ---------------------------------------------------------------------------------------------------------
+// -- migration
+// ---------------------------------------------------------------------------------------------------------
 
 void volume_state::commit(migration_record x, caf::typed_response_promise<migration_record> promise) {
   const auto home = map_.home(x.shard.index);
@@ -362,8 +369,8 @@ void volume_state::commit(migration_record x, caf::typed_response_promise<migrat
     return;
   }
   if (x.state != migration_state::aborted && (!home.exists() || home.tier != x.from_tier || home.of != x.from)) {
-    promise.deliver(make_error(errc::conflict, "shard " + name_of(x.shard) + " is in generation "
-                                                 + std::to_string(home.of.value()) + " on tier '" + home.tier + "'"));
+    promise.deliver(make_error(errc::conflict, "shard " + name_of(x.shard) + " is in generation " +
+                                                 std::to_string(home.of.value()) + " on tier '" + home.tier + "'"));
     return;
   }
   shard_home next = home;
@@ -390,7 +397,8 @@ void volume_state::commit(migration_record x, caf::typed_response_promise<migrat
     });
 }
 
-// -- the record --------------------------------------------------------------------------------------------------------
+// -- the record
+// --------------------------------------------------------------------------------------------------------
 
 void volume_state::resize(uint64_t size_bytes, caf::typed_response_promise<volume_record> promise) {
   change_record(
@@ -405,8 +413,9 @@ void volume_state::resize(uint64_t size_bytes, caf::typed_response_promise<volum
         const auto last = map_.last();
         const auto size = x.spec.shard_size;
         if (!creations_.empty() || (last && (last->value() + 1) * size > size_bytes))
-          return make_error(errc::invalid_argument,
-            "volume " + x.spec.name + " has data up to " + std::to_string(last ? (last->value() + 1) * size : 0) + " bytes: it cannot be smaller");
+          return make_error(errc::invalid_argument, "volume " + x.spec.name + " has data up to " +
+                                                      std::to_string(last ? (last->value() + 1) * size : 0) +
+                                                      " bytes: it cannot be smaller");
       }
       x.spec.size_bytes = size_bytes;
       return {};
@@ -446,7 +455,7 @@ void volume_state::remove(caf::typed_response_promise<volume_record> promise) {
 }
 
 void volume_state::change_record(std::function<caf::error(volume_record&)> change, std::vector<catalog_change> also,
-  caf::typed_response_promise<volume_record> promise) {
+                                 caf::typed_response_promise<volume_record> promise) {
   if (record_changes_.size() >= waiting_max) {
     promise.deliver(make_error(errc::unavailable, "too many changes of one volume"));
     return;
@@ -497,7 +506,8 @@ void volume_state::next_record_change() {
   }
 }
 
-// -- removal -----------------------------------------------------------------------------------------------------------
+// -- removal
+// -----------------------------------------------------------------------------------------------------------
 
 void volume_state::remove_some() {
   // Creations end first (their commit compares the record's revision, which has changed).
@@ -526,7 +536,7 @@ void volume_state::remove_some() {
     }
     self_->request(tier, context_->options.request_timeout, atom::remove_v, home.id, home.of)
       .then([this, index = home.id.index] { removed(index, {}); },
-        [this, index = home.id.index](const caf::error& e) { removed(index, e); });
+            [this, index = home.id.index](const caf::error& e) { removed(index, e); });
   }
 }
 
@@ -550,7 +560,8 @@ void volume_state::erase_removed() {
     std::move(batch),
     [this](uint64_t) {
       for (const auto& home : removal_batch_)
-        if (std::any_of(removal_erase_.begin(), removal_erase_.end(), [&](auto& x) { return x.key == key::shard(home.id); }))
+        if (std::any_of(removal_erase_.begin(), removal_erase_.end(),
+                        [&](auto& x) { return x.key == key::shard(home.id); }))
           map_.erase(home.id.index);
       removal_erase_.clear();
       if (removal_failed_)
@@ -581,16 +592,18 @@ void volume_state::start_over(const caf::error& why) {
   self_->quit(why);
 }
 
-// -- catalog -----------------------------------------------------------------------------------------------------------
+// -- catalog
+// -----------------------------------------------------------------------------------------------------------
 
-void volume_state::commit_batch(
-  catalog_batch batch, std::function<void(uint64_t)> done, std::function<void(const caf::error&)> failed) {
+void volume_state::commit_batch(catalog_batch batch, std::function<void(uint64_t)> done,
+                                std::function<void(const caf::error&)> failed) {
   auto catalog = context_->directory->get<catalog_actor>(path::catalog);
   if (!catalog) {
     failed(make_error(errc::unavailable, path::catalog));
     return;
   }
-  self_->request(catalog, context_->options.request_timeout, atom::commit_v, std::move(batch)).then(std::move(done), std::move(failed));
+  self_->request(catalog, context_->options.request_timeout, atom::commit_v, std::move(batch))
+    .then(std::move(done), std::move(failed));
 }
 
 } // namespace varve

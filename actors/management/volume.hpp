@@ -16,11 +16,12 @@ using volume_watcher_actor = caf::typed_actor<caf::reacts_to<atom::publish, volu
 
 /// The interface, and what the actor says to itself: tick loads the next page or removes the next shards; activate
 /// tries the creation of a shard again.
-using volume_self = volume_actor::extend<caf::reacts_to<atom::tick>, caf::reacts_to<atom::activate, shard_index, uint64_t>>;
+using volume_self =
+  volume_actor::extend<caf::reacts_to<atom::tick>, caf::reacts_to<atom::activate, shard_index, uint64_t>>;
 
-/// Owns the record and the shard map of one volume. Loads both from the catalog, in pages; until then requests wait. Every
-/// change is in the catalog before it is answered; each commit compares the revision that this actor knows, so that one that
-/// was replaced and still runs cannot overwrite its successor.
+/// Owns the record and the shard map of one volume. Loads both from the catalog, in pages; until then requests wait.
+/// Every change is in the catalog before it is answered; each commit compares the revision that this actor knows, so
+/// that one that was replaced and still runs cannot overwrite its successor.
 class volume_state {
 public:
   static inline const char* name = "varve.volume";
@@ -56,7 +57,7 @@ private:
 
   /// Changes the record: one at a time, in the order asked; errc::conflict ends the actor (it has been replaced).
   void change_record(std::function<caf::error(volume_record&)> change, std::vector<catalog_change> also,
-    caf::typed_response_promise<volume_record> promise);
+                     caf::typed_response_promise<volume_record> promise);
   void next_record_change();
 
   void load();
@@ -69,7 +70,8 @@ private:
   /// Ends with an error, since this actor and the catalog may disagree: the next life reads what the catalog holds.
   void start_over(const caf::error& why);
   /// Sends a batch; exactly one of the two is called.
-  void commit_batch(catalog_batch batch, std::function<void(uint64_t)> done, std::function<void(const caf::error&)> failed);
+  void commit_batch(catalog_batch batch, std::function<void(uint64_t)> done,
+                    std::function<void(const caf::error&)> failed);
   /// Runs `f` once the map is loaded, or answers errc::unavailable when too many wait.
   template <class T>
   caf::typed_response_promise<T> when_loaded(std::function<void(caf::typed_response_promise<T>)> f);
@@ -104,7 +106,7 @@ private:
   bool removal_failed_ = false;
 };
 
-volume_self::behavior_type volume(
-  volume_self::stateful_pointer<volume_state> self, context_ptr context, volume_id id, volume_watcher_actor watcher);
+volume_self::behavior_type volume(volume_self::stateful_pointer<volume_state> self, context_ptr context, volume_id id,
+                                  volume_watcher_actor watcher);
 
 } // namespace varve

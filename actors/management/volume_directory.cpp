@@ -29,10 +29,10 @@ caf::error not_loaded() {
 
 caf::error check_volume(const volume_spec& x) {
   auto valid = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.'; };
-  if (x.name.empty() || x.name.size() > name_max || !std::isalnum(static_cast<unsigned char>(x.name.front()))
-      || !std::all_of(x.name.begin(), x.name.end(), valid))
+  if (x.name.empty() || x.name.size() > name_max || !std::isalnum(static_cast<unsigned char>(x.name.front())) ||
+      !std::all_of(x.name.begin(), x.name.end(), valid))
     return make_error(errc::invalid_argument,
-      "a volume's name has 1 to 63 of a-z, A-Z, 0-9, '-', '_', '.' and starts with a letter or digit");
+                      "a volume's name has 1 to 63 of a-z, A-Z, 0-9, '-', '_', '.' and starts with a letter or digit");
   if (x.size_bytes == 0 || x.size_bytes % 512 != 0 || x.size_bytes > volume_size_max)
     return make_error(errc::invalid_argument, "size must be a multiple of 512 bytes, at most 64 TiB");
   if (x.shard_size < shard_size_min || x.shard_size > shard_size_max || (x.shard_size & (x.shard_size - 1)) != 0)
@@ -40,8 +40,8 @@ caf::error check_volume(const volume_spec& x) {
   return {};
 }
 
-volume_directory_self::behavior_type volume_directory(
-  volume_directory_self::stateful_pointer<volume_directory_state> self, context_ptr context) {
+volume_directory_self::behavior_type
+volume_directory(volume_directory_self::stateful_pointer<volume_directory_state> self, context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
@@ -52,7 +52,8 @@ volume_directory_self::behavior_type volume_directory_state::make_behavior(conte
   children_->on_death = [this](const std::string& child, const caf::error& reason) {
     if (!is_orderly(reason) || children_->stopping())
       return;
-    auto at = std::find_if(records_.begin(), records_.end(), [&](auto& x) { return path::volume(x.first.value()) == child; });
+    auto at =
+      std::find_if(records_.begin(), records_.end(), [&](auto& x) { return path::volume(x.first.value()) == child; });
     if (at != records_.end())
       records_.erase(at);
   };
@@ -105,10 +106,11 @@ void volume_directory_state::load() {
 }
 
 void volume_directory_state::start(volume_id id) {
-  children_->start({path::volume(id.value()), volume_state::name, [this, id] {
-    return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(
-      volume, context_, id, caf::actor_cast<volume_watcher_actor>(volume_directory_self::pointer{self_})));
-  }});
+  children_->start(
+    {path::volume(id.value()), volume_state::name, [this, id] {
+       return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(
+         volume, context_, id, caf::actor_cast<volume_watcher_actor>(volume_directory_self::pointer{self_})));
+     }});
 }
 
 void volume_directory_state::published(const volume_record& x) {

@@ -12,8 +12,9 @@
 namespace varve {
 
 /// The interface, what volumes tell of themselves, and what the actor says to itself.
-using volume_directory_self
-  = volume_directory_actor::extend<caf::reacts_to<atom::publish, volume_record>, caf::reacts_to<atom::tick>>::extend<VARVE_SUPERVISOR_MESSAGES>;
+using volume_directory_self =
+  volume_directory_actor::extend<caf::reacts_to<atom::publish, volume_record>,
+                                 caf::reacts_to<atom::tick>>::extend<VARVE_SUPERVISOR_MESSAGES>;
 
 /// Whether a volume may be made so: errc::invalid_argument with what is wrong. `spec.shard_size` is set by then.
 caf::error check_volume(const volume_spec& spec);
@@ -56,7 +57,7 @@ private:
   bool creating_ = false;
 };
 
-volume_directory_self::behavior_type volume_directory(
-  volume_directory_self::stateful_pointer<volume_directory_state> self, context_ptr context);
+volume_directory_self::behavior_type
+volume_directory(volume_directory_self::stateful_pointer<volume_directory_state> self, context_ptr context);
 
 } // namespace varve

@@ -32,7 +32,7 @@ holder_id holder_of(migration_id id) {
 }
 
 migration_self::behavior_type migration(migration_self::stateful_pointer<migration_actor_state> self,
-  context_ptr context, migration_id id, bool paused) {
+                                        context_ptr context, migration_id id, bool paused) {
   return self->state.make_behavior(std::move(context), id, paused);
 }
 
@@ -57,7 +57,8 @@ migration_self::behavior_type migration_actor_state::make_behavior(context_ptr c
   };
 }
 
-// -- what others ask -------------------------------------------------------------------------------------------------------
+// -- what others ask
+// -------------------------------------------------------------------------------------------------------
 
 caf::result<migration_progress> migration_actor_state::cancel() {
   if (!plan_.can_cancel())
@@ -94,28 +95,29 @@ caf::typed_response_promise<void> migration_actor_state::revoke() {
   return promise;
 }
 
-// -- the plan, carried out -------------------------------------------------------------------------------------------------
+// -- the plan, carried out
+// -------------------------------------------------------------------------------------------------
 
 void migration_actor_state::act() {
   ++round_;
   switch (plan_.phase) {
-    case migration_phase::load: load(); break;
-    case migration_phase::reserve: reserve(); break;
-    case migration_phase::acquire: acquire(); break;
-    case migration_phase::note_copying: note(migration_state::copying); break;
-    case migration_phase::begin:
-    case migration_phase::begin_again: begin_move(); break;
-    case migration_phase::copy:
-    case migration_phase::catch_up: copy(); break;
-    case migration_phase::note_catching_up: note(migration_state::catching_up); break;
-    case migration_phase::note_switching: note(migration_state::switching); break;
-    case migration_phase::switching: switch_over(); break;
-    case migration_phase::note_committed: note(migration_state::committed); break;
-    case migration_phase::end_committed: end_move(true); break;
-    case migration_phase::note_aborted: note(migration_state::aborted); break;
-    case migration_phase::end_aborted: end_move(false); break;
-    case migration_phase::note_ended: note_ended(); break;
-    case migration_phase::over: over(); break;
+  case migration_phase::load: load(); break;
+  case migration_phase::reserve: reserve(); break;
+  case migration_phase::acquire: acquire(); break;
+  case migration_phase::note_copying: note(migration_state::copying); break;
+  case migration_phase::begin:
+  case migration_phase::begin_again: begin_move(); break;
+  case migration_phase::copy:
+  case migration_phase::catch_up: copy(); break;
+  case migration_phase::note_catching_up: note(migration_state::catching_up); break;
+  case migration_phase::note_switching: note(migration_state::switching); break;
+  case migration_phase::switching: switch_over(); break;
+  case migration_phase::note_committed: note(migration_state::committed); break;
+  case migration_phase::end_committed: end_move(true); break;
+  case migration_phase::note_aborted: note(migration_state::aborted); break;
+  case migration_phase::end_aborted: end_move(false); break;
+  case migration_phase::note_ended: note_ended(); break;
+  case migration_phase::over: over(); break;
   }
 }
 
@@ -162,7 +164,9 @@ void migration_actor_state::load() {
         }
         step({.state = record_.state, .ended = record_.ended_at != 0});
       },
-      [this](const caf::error& e) { failed(code_of(e) == errc::not_found ? errc::unavailable : code_of(e), context_of(e)); });
+      [this](const caf::error& e) {
+        failed(code_of(e) == errc::not_found ? errc::unavailable : code_of(e), context_of(e));
+      });
 }
 
 void migration_actor_state::reserve() {
@@ -195,8 +199,9 @@ void migration_actor_state::acquire() {
     return missing(path::leases);
   const auto& options = context_->options;
   const lease_request request{holder(), record_.shard, 1, lease_mode::migration, options.leases.term};
-  self_->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
-         caf::actor_cast<lease_holder_actor>(self_))
+  self_
+    ->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
+              caf::actor_cast<lease_holder_actor>(self_))
     .then(
       [this](const std::vector<lease_grant>& grants) {
         if (grants.empty() || grants.front().home.of != record_.from || grants.front().home.tier != record_.from_tier) {
@@ -229,12 +234,12 @@ void migration_actor_state::renew() {
   // of all that are not over.
   self_->request(manager, context_->options.request_timeout, atom::renew_v, holder())
     .then([this, again](const lease_renewal& x) { again(context_->options.leases.renew_every(x.term)); },
-      [this, again](const caf::error& e) {
-        if (code_of(e) != errc::not_found)
-          again(500ms);
-        else
-          leased_ = false;
-      });
+          [this, again](const caf::error& e) {
+            if (code_of(e) != errc::not_found)
+              again(500ms);
+            else
+              leased_ = false;
+          });
 }
 
 void migration_actor_state::note(migration_state state) {
@@ -264,11 +269,11 @@ void migration_actor_state::note(migration_state state) {
 
 void migration_actor_state::begin_move() {
   context_->plane->begin_move(ends(), returning<errc>(self_, [this](errc status) {
-    if (status == errc::none)
-      step({});
-    else
-      failed(status, "beginning to copy");
-  }));
+                                if (status == errc::none)
+                                  step({});
+                                else
+                                  failed(status, "beginning to copy");
+                              }));
 }
 
 void migration_actor_state::copy() {
@@ -278,7 +283,8 @@ void migration_actor_state::copy() {
     return;
   }
   const auto began = context_->now();
-  context_->plane->copy_some(ends(), context_->options.migrations.copy_bytes_max,
+  context_->plane->copy_some(
+    ends(), context_->options.migrations.copy_bytes_max,
     returning<copy_round>(self_, [this, began](const copy_round& x) {
       if (!meter_)
         meter_.emplace(0, context_->options.migrations.budget_bytes_per_second);
@@ -296,12 +302,13 @@ void migration_actor_state::copy() {
 
 void migration_actor_state::switch_over() {
   context_->plane->switch_move(ends(), returning<switch_result>(self_, [this](const switch_result& x) {
-    gate_closed_ = x.gate_closed;
-    if (x.status == errc::none)
-      step({}); // the gate is closed: nothing between here and its opening waits for a timer
-    else
-      failed(x.status, "switching");
-  }));
+                                 gate_closed_ = x.gate_closed;
+                                 if (x.status == errc::none)
+                                   step(
+                                     {}); // the gate is closed: nothing between here and its opening waits for a timer
+                                 else
+                                   failed(x.status, "switching");
+                               }));
 }
 
 void migration_actor_state::end_move(bool committed) {
@@ -314,7 +321,8 @@ void migration_actor_state::end_move(bool committed) {
       self_->send(tier, atom::publish_v, home, true);
   }
   context_->plane->end_move(
-    ends(), committed, returning<errc, std::chrono::nanoseconds>(self_, [this, committed](errc status, std::chrono::nanoseconds closed) {
+    ends(), committed,
+    returning<errc, std::chrono::nanoseconds>(self_, [this, committed](errc status, std::chrono::nanoseconds closed) {
       if (status == errc::none || status == errc::not_found) {
         gate_closed_ = std::max(gate_closed_, closed);
         if (committed) {

@@ -27,8 +27,8 @@ using migration_self = migration_actor::extend<
   // Timers: the next try of an act (round), the keep-alive.
   caf::reacts_to<atom::tick, uint64_t>, caf::reacts_to<atom::renew>, caf::reacts_to<returned>>;
 
-/// Carries a migration_plan out: does the act of each phase and tells the plan how it went. It begins by reading its own
-/// journal, so it may die and be started again at any time.
+/// Carries a migration_plan out: does the act of each phase and tells the plan how it went. It begins by reading its
+/// own journal, so it may die and be started again at any time.
 class migration_actor_state {
 public:
   static inline const char* name = "varve.migration";
@@ -85,7 +85,7 @@ private:
 };
 
 migration_self::behavior_type migration(migration_self::stateful_pointer<migration_actor_state> self,
-  context_ptr context, migration_id id, bool paused);
+                                        context_ptr context, migration_id id, bool paused);
 
 /// The holder of a migration's lease: never that of an attachment.
 holder_id holder_of(migration_id id);

@@ -25,8 +25,8 @@ void migration_meter::fill(migration_progress& x) const {
   x.bytes_per_second = bytes_per_second_;
   x.remaining = caf::timespan{0};
   if (percent_ < 100 && bytes_per_second_ > 0)
-    x.remaining = caf::timespan{
-      static_cast<int64_t>(static_cast<double>(x.bytes_total - bytes_done_) / bytes_per_second_ * 1e9)};
+    x.remaining =
+      caf::timespan{static_cast<int64_t>(static_cast<double>(x.bytes_total - bytes_done_) / bytes_per_second_ * 1e9)};
   x.throttled_by = budget_ > 0 && bytes_per_second_ >= 0.8 * static_cast<double>(budget_) ? "budget" : "";
 }
 

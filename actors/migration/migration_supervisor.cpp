@@ -43,8 +43,9 @@ struct migration_supervisor_state::starting {
   bool existed = false;
 };
 
-migration_supervisor_self::behavior_type migration_supervisor(
-  migration_supervisor_self::stateful_pointer<migration_supervisor_state> self, context_ptr context) {
+migration_supervisor_self::behavior_type
+migration_supervisor(migration_supervisor_self::stateful_pointer<migration_supervisor_state> self,
+                     context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
@@ -71,7 +72,8 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
   };
 }
 
-// -- starting --------------------------------------------------------------------------------------------------------------
+// -- starting
+// --------------------------------------------------------------------------------------------------------------
 
 migration_supervisor_state::ids_promise migration_supervisor_state::start(const migration_spec& spec) {
   auto promise = self_->make_response_promise<std::vector<migration_id>>();
@@ -117,9 +119,10 @@ void migration_supervisor_state::open_volume(starting_ptr x) {
             [this, x](const volume_info& info) {
               x->record = info.record;
               if (x->destination.is_volatile && !x->record.spec.is_volatile)
-                refuse(x, make_error(errc::volatile_tier,
-                            "tier " + x->destination.name + " forgets everything when the node stops, and volume "
-                              + x->record.spec.name + " is not volatile: its only copy would be lost"));
+                refuse(x, make_error(errc::volatile_tier, "tier " + x->destination.name +
+                                                            " forgets everything when the node stops, and volume " +
+                                                            x->record.spec.name +
+                                                            " is not volatile: its only copy would be lost"));
               else
                 locate(x, x->spec.first.value());
             },
@@ -157,8 +160,8 @@ void migration_supervisor_state::locate(starting_ptr x, uint64_t from) {
         if (rows_.size() + x->homes.size() > migrations_max) {
           auto count = x->homes.size();
           x->homes.clear();
-          refuse(x, make_error(errc::limit_reached, std::to_string(count) + " more migrations than the "
-                                                      + std::to_string(migrations_max) + " that may wait"));
+          refuse(x, make_error(errc::limit_reached, std::to_string(count) + " more migrations than the " +
+                                                      std::to_string(migrations_max) + " that may wait"));
           return;
         }
         if (x->homes.empty()) {
@@ -235,25 +238,25 @@ void migration_supervisor_state::number(starting_ptr x) {
   if (!catalog)
     return;
   take_numbers(self_, catalog, context_->options.request_timeout, key::next_migration, x->homes.size(),
-    [this, x](const caf::expected<uint64_t>& first) {
-      if (!first) {
-        refuse(x, first.error());
-        return;
-      }
-      auto id = *first;
-      for (auto& home : x->homes) {
-        migration_record record;
-        record.id = migration_id{id++};
-        record.shard = home.id;
-        record.from_tier = home.tier;
-        record.to_tier = x->spec.to_tier;
-        record.from = home.of;
-        record.to = generation{home.of.value() + 1};
-        record.started_at = context_->wall_seconds();
-        x->records.push_back(std::move(record));
-      }
-      journal(x);
-    });
+               [this, x](const caf::expected<uint64_t>& first) {
+                 if (!first) {
+                   refuse(x, first.error());
+                   return;
+                 }
+                 auto id = *first;
+                 for (auto& home : x->homes) {
+                   migration_record record;
+                   record.id = migration_id{id++};
+                   record.shard = home.id;
+                   record.from_tier = home.tier;
+                   record.to_tier = x->spec.to_tier;
+                   record.from = home.of;
+                   record.to = generation{home.of.value() + 1};
+                   record.started_at = context_->wall_seconds();
+                   x->records.push_back(std::move(record));
+                 }
+                 journal(x);
+               });
 }
 
 void migration_supervisor_state::journal(starting_ptr x) {
@@ -321,7 +324,8 @@ Handle migration_supervisor_state::find(const starting_ptr& x, const std::string
   return result;
 }
 
-// -- those that are not over -----------------------------------------------------------------------------------------------
+// -- those that are not over
+// -----------------------------------------------------------------------------------------------
 
 void migration_supervisor_state::add(const migration_record& record) {
   auto& x = rows_[record.id];
@@ -381,8 +385,8 @@ void migration_supervisor_state::finish(migration_id id) {
   const auto& progress = at->second.progress;
   busy_.erase(progress.record.shard);
   if (progress.record.state == migration_state::aborted)
-    context_->publish("MIGRATION_ABORTED", "migration " + std::to_string(id.value()) + " of shard "
-                                             + name_of(progress.record.shard) + ": " + progress.record.reason);
+    context_->publish("MIGRATION_ABORTED", "migration " + std::to_string(id.value()) + " of shard " +
+                                             name_of(progress.record.shard) + ": " + progress.record.reason);
   if (progress.record.state == migration_state::committed || progress.record.state == migration_state::aborted)
     ended_.push_back(progress);
   rows_.erase(at);
@@ -407,10 +411,9 @@ template <class T, class F>
 void migration_supervisor_state::ask_child(migration_id id, progress_promise promise, T verb, F when_waiting) {
   auto at = rows_.find(id);
   if (at == rows_.end()) {
-    const bool over =
-      std::any_of(ended_.begin(), ended_.end(), [&](auto& x) { return x.record.id == id; });
+    const bool over = std::any_of(ended_.begin(), ended_.end(), [&](auto& x) { return x.record.id == id; });
     promise.deliver(make_error(over ? errc::conflict : errc::not_found,
-      "migration " + std::to_string(id.value()) + (over ? " is over" : "")));
+                               "migration " + std::to_string(id.value()) + (over ? " is over" : "")));
     return;
   }
   if (!at->second.running) {
@@ -440,7 +443,7 @@ migration_supervisor_state::progress_promise migration_supervisor_state::cancel(
     run(id, x);
     self_->request(children_->get<migration_actor>(child_path(id)), context_->options.request_timeout, atom::cancel_v)
       .then([promise](const migration_progress& x) mutable { promise.deliver(x); },
-        [promise](const caf::error& e) mutable { promise.deliver(e); });
+            [promise](const caf::error& e) mutable { promise.deliver(e); });
   });
   return promise;
 }
@@ -477,7 +480,8 @@ std::string migration_supervisor_state::child_path(migration_id id) const {
   return path::migrations + "/" + std::to_string(id.value());
 }
 
-// -- after a restart -------------------------------------------------------------------------------------------------------
+// -- after a restart
+// -------------------------------------------------------------------------------------------------------
 
 void migration_supervisor_state::read_journal(uint64_t attempts) {
   rows_.clear();
@@ -546,14 +550,15 @@ void migration_supervisor_state::sweep(const std::string& tier, uint64_t attempt
       [again](const caf::error&) { again(); });
 }
 
-void migration_supervisor_state::sweep_volume(const std::string& tier, volume_id volume, std::vector<found_shard> found) {
+void migration_supervisor_state::sweep_volume(const std::string& tier, volume_id volume,
+                                              std::vector<found_shard> found) {
   auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
   if (!volumes)
     return; // nothing is lost by leaving it to the next start
   auto unknown = [this, tier](const found_shard& x) {
-    context_->publish("SHARD_FILE_UNKNOWN", "tier " + tier + " has shard " + name_of(x.home.id) + " generation "
-                                              + std::to_string(x.home.of.value())
-                                              + ", which the catalog does not know; it is left alone");
+    context_->publish("SHARD_FILE_UNKNOWN", "tier " + tier + " has shard " + name_of(x.home.id) + " generation " +
+                                              std::to_string(x.home.of.value()) +
+                                              ", which the catalog does not know; it is left alone");
   };
   const auto timeout = context_->options.request_timeout;
   self_->request(volumes, timeout, atom::open_v, volume)
@@ -596,15 +601,15 @@ void migration_supervisor_state::remove_leftover(const std::string& tier, const 
   auto actor = context_->directory->get<tier_actor>(path::tier(tier));
   if (!actor)
     return;
-  // Not over is journalled before a sink is made, and the journal was read after the tier: nobody fills this one. While it
-  // goes, no new migration may make it again.
+  // Not over is journalled before a sink is made, and the journal was read after the tier: nobody fills this one. While
+  // it goes, no new migration may make it again.
   busy_.insert(x.home.id);
   self_->request(actor, context_->options.request_timeout, atom::remove_v, x.home.id, x.home.of)
     .then(
       [this, tier, x] {
         busy_.erase(x.home.id);
-        context_->publish("LEFTOVER_REMOVED", "tier " + tier + ": the unfinished sink of shard " + name_of(x.home.id)
-                                                + " generation " + std::to_string(x.home.of.value()));
+        context_->publish("LEFTOVER_REMOVED", "tier " + tier + ": the unfinished sink of shard " + name_of(x.home.id) +
+                                                " generation " + std::to_string(x.home.of.value()));
       },
       [this, x](const caf::error&) { busy_.erase(x.home.id); });
 }

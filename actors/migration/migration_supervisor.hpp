@@ -21,12 +21,12 @@ namespace varve {
 using migration_supervisor_self = migration_supervisor_actor::extend<
   // A migration tells how far it is.
   caf::reacts_to<atom::publish, migration_progress>,
-  // Reads the journal: (attempts so far). Looks through the tiers for what lost migrations left behind: (tier, attempts).
-  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>,
-  VARVE_SUPERVISOR_MESSAGES>;
+  // Reads the journal: (attempts so far). Looks through the tiers for what lost migrations left behind: (tier,
+  // attempts).
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>, VARVE_SUPERVISOR_MESSAGES>;
 
-/// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up sinks
-/// that no migration fills any more.
+/// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up
+/// sinks that no migration fills any more.
 class migration_supervisor_state {
 public:
   static inline const char* name = "varve.migration-supervisor";
@@ -99,7 +99,7 @@ private:
   size_t running_ = 0;
 };
 
-migration_supervisor_self::behavior_type migration_supervisor(
-  migration_supervisor_self::stateful_pointer<migration_supervisor_state> self, context_ptr context);
+migration_supervisor_self::behavior_type
+migration_supervisor(migration_supervisor_self::stateful_pointer<migration_supervisor_state> self, context_ptr context);
 
 } // namespace varve

@@ -5,12 +5,12 @@
 namespace varve {
 
 shard_keeper_self::behavior_type shard_keeper(shard_keeper_self::stateful_pointer<shard_keeper_state> self,
-  context_ptr context, std::string tier, shard_id id, generation of) {
+                                              context_ptr context, std::string tier, shard_id id, generation of) {
   return self->state.make_behavior(std::move(context), std::move(tier), id, of);
 }
 
-shard_keeper_self::behavior_type shard_keeper_state::make_behavior(
-  context_ptr context, std::string tier, shard_id id, generation of) {
+shard_keeper_self::behavior_type shard_keeper_state::make_behavior(context_ptr context, std::string tier, shard_id id,
+                                                                   generation of) {
   context_ = std::move(context);
   tier_ = std::move(tier);
   id_ = id;
@@ -38,15 +38,15 @@ caf::typed_response_promise<shard_summary_info> shard_keeper_state::fence(epoch 
       return;
     }
     context_->plane->raise_fence(tier_, id_, of_, to, returning<errc>(self_, [this, to, promise](errc status) mutable {
-      if (status == errc::none) {
-        summary_.fence = std::max(summary_.fence, to);
-        promise.deliver(summary_);
-      } else {
-        active_ = false; // whatever it is: look again before the next
-        promise.deliver(refusal(status));
-      }
-      next();
-    }));
+                                   if (status == errc::none) {
+                                     summary_.fence = std::max(summary_.fence, to);
+                                     promise.deliver(summary_);
+                                   } else {
+                                     active_ = false; // whatever it is: look again before the next
+                                     promise.deliver(refusal(status));
+                                   }
+                                   next();
+                                 }));
   });
   return promise;
 }
@@ -55,19 +55,19 @@ caf::typed_response_promise<void> shard_keeper_state::stop() {
   auto promise = self_->make_response_promise<void>();
   queue([this, promise]() mutable {
     context_->plane->passivate_shard(tier_, id_, of_, returning<errc>(self_, [this, promise](errc status) mutable {
-      active_ = false;
-      // Not there, or not active: there is nothing to keep.
-      if (status == errc::none || status == errc::not_found) {
-        deliver_done(promise);
-        if (acts_.size() == 1) {
-          self_->quit();
-          return;
-        }
-      } else {
-        promise.deliver(refusal(status));
-      }
-      next();
-    }));
+                                       active_ = false;
+                                       // Not there, or not active: there is nothing to keep.
+                                       if (status == errc::none || status == errc::not_found) {
+                                         deliver_done(promise);
+                                         if (acts_.size() == 1) {
+                                           self_->quit();
+                                           return;
+                                         }
+                                       } else {
+                                         promise.deliver(refusal(status));
+                                       }
+                                       next();
+                                     }));
   });
   return promise;
 }
@@ -77,17 +77,17 @@ caf::typed_response_promise<void> shard_keeper_state::remove() {
   queue([this, promise]() mutable {
     active_ = false;
     context_->plane->remove_shard(tier_, id_, of_, returning<errc>(self_, [this, promise](errc status) mutable {
-      if (status == errc::none || status == errc::not_found) {
-        deliver_done(promise);
-        if (acts_.size() == 1) {
-          self_->quit();
-          return;
-        }
-      } else {
-        promise.deliver(refusal(status));
-      }
-      next();
-    }));
+                                    if (status == errc::none || status == errc::not_found) {
+                                      deliver_done(promise);
+                                      if (acts_.size() == 1) {
+                                        self_->quit();
+                                        return;
+                                      }
+                                    } else {
+                                      promise.deliver(refusal(status));
+                                    }
+                                    next();
+                                  }));
   });
   return promise;
 }
@@ -118,16 +118,17 @@ void shard_keeper_state::when_active(std::function<void(errc)> then) {
       then(errc::none);
       return;
     }
-    context_->plane->activate_shard(tier_, id_, of_, returning<shard_summary>(self_, [this, then](shard_summary x) {
-      if (x.status == errc::none) {
-        active_ = true;
-        summary_ = {x.header.size, x.allocated_bytes, x.header.fence, x.header.incomplete};
-        // A sealed shard serves nothing: its home is elsewhere, or its migration will say so.
-        if (x.header.sealed_by.value() != 0)
-          x.status = errc::shard_moved;
-      }
-      then(x.status);
-    }));
+    context_->plane->activate_shard(
+      tier_, id_, of_, returning<shard_summary>(self_, [this, then](shard_summary x) {
+        if (x.status == errc::none) {
+          active_ = true;
+          summary_ = {x.header.size, x.allocated_bytes, x.header.fence, x.header.incomplete};
+          // A sealed shard serves nothing: its home is elsewhere, or its migration will say so.
+          if (x.header.sealed_by.value() != 0)
+            x.status = errc::shard_moved;
+        }
+        then(x.status);
+      }));
   });
 }
 
@@ -147,8 +148,8 @@ void shard_keeper_state::next() {
 }
 
 caf::error shard_keeper_state::refusal(errc code) const {
-  return make_error(code, "shard " + std::to_string(id_.volume.value()) + "." + std::to_string(id_.index.value())
-                            + " generation " + std::to_string(of_.value()) + " on " + tier_);
+  return make_error(code, "shard " + std::to_string(id_.volume.value()) + "." + std::to_string(id_.index.value()) +
+                            " generation " + std::to_string(of_.value()) + " on " + tier_);
 }
 
 } // namespace varve

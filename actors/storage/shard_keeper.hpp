@@ -71,6 +71,6 @@ private:
 };
 
 shard_keeper_self::behavior_type shard_keeper(shard_keeper_self::stateful_pointer<shard_keeper_state> self,
-  context_ptr context, std::string tier, shard_id id, generation of);
+                                              context_ptr context, std::string tier, shard_id id, generation of);
 
 } // namespace varve

@@ -4,8 +4,8 @@
 
 namespace varve {
 
-storage_supervisor_actor::behavior_type storage_supervisor(
-  storage_supervisor_actor::stateful_pointer<storage_supervisor_state> self, context_ptr context) {
+storage_supervisor_actor::behavior_type
+storage_supervisor(storage_supervisor_actor::stateful_pointer<storage_supervisor_state> self, context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 

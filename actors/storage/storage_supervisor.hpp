@@ -24,7 +24,7 @@ private:
   std::optional<children> children_;
 };
 
-storage_supervisor_actor::behavior_type storage_supervisor(
-  storage_supervisor_actor::stateful_pointer<storage_supervisor_state> self, context_ptr context);
+storage_supervisor_actor::behavior_type
+storage_supervisor(storage_supervisor_actor::stateful_pointer<storage_supervisor_state> self, context_ptr context);
 
 } // namespace varve

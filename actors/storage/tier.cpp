@@ -23,8 +23,8 @@ std::string name_of(shard_id id) {
 
 } // namespace
 
-tier_self::behavior_type tier(
-  tier_self::stateful_pointer<tier_state> self, context_ptr context, tier_settings settings) {
+tier_self::behavior_type tier(tier_self::stateful_pointer<tier_state> self, context_ptr context,
+                              tier_settings settings) {
   return self->state.make_behavior(std::move(context), std::move(settings));
 }
 
@@ -60,15 +60,15 @@ tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_set
 
 void tier_state::load() {
   // Both may be slow, and shards may be made and fenced meanwhile: what the tier learns from its own acts stays.
-  context_->plane->list_active(settings_.store.name,
-    returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
+  context_->plane->list_active(
+    settings_.store.name, returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
       measured(x);
       if (settings_.is_volatile() || !context_->scan_tier) {
         loaded_ = true;
         return;
       }
-      context_->scan_tier(
-        settings_.store.name, returning<tier_scan>(self_, [this](const tier_scan& found) { scanned(found); }));
+      context_->scan_tier(settings_.store.name,
+                          returning<tier_scan>(self_, [this](const tier_scan& found) { scanned(found); }));
     }));
 }
 
@@ -82,7 +82,7 @@ void tier_state::scanned(const tier_scan& x) {
       continue;
     }
     ledger_.put(header.id, header.generation,
-      {.size = header.size, .allocated = allocated, .fence = header.fence, .incomplete = header.incomplete});
+                {.size = header.size, .allocated = allocated, .fence = header.fence, .incomplete = header.incomplete});
   }
   for (auto& problem : x.problems)
     context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
@@ -103,8 +103,8 @@ tier_info tier_state::get() const {
   x.cost = settings_.cost;
   x.emulated = settings_.emulated();
   x.shards = ledger_.rows().size();
-  x.active_shards = static_cast<uint64_t>(std::count_if(
-    ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
+  x.active_shards = static_cast<uint64_t>(
+    std::count_if(ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
   x.state = !problem_.empty() ? "failed" : loaded_ ? "up" : "unknown";
   x.problem = problem_;
   x.read_latency = statistics_.read_latency_mean;
@@ -141,7 +141,8 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
   header.size = size;
   header.generation = home.of;
   header.fence = home.fence;
-  context_->plane->create_shard(settings_.store.name, header,
+  context_->plane->create_shard(
+    settings_.store.name, header,
     returning<shard_summary>(self_, [this, home, size, promise](const shard_summary& x) mutable {
       if (x.status == errc::already_exists) {
         adopt(home, size, promise);
@@ -153,7 +154,11 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
         return;
       }
       ledger_.put(home.id, home.of,
-        {.size = size, .allocated = x.allocated_bytes, .fence = home.fence, .last_used = context_->now(), .active = true});
+                  {.size = size,
+                   .allocated = x.allocated_bytes,
+                   .fence = home.fence,
+                   .last_used = context_->now(),
+                   .active = true});
       promise.deliver(home);
     }));
   return promise;
@@ -161,8 +166,8 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
 
 void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise) {
   auto refuse = [this, home](caf::typed_response_promise<shard_home>& promise, errc code) {
-    promise.deliver(make_error(code, "tier " + settings_.store.name + ", shard " + name_of(home.id) + " generation "
-                                       + std::to_string(home.of.value())));
+    promise.deliver(make_error(code, "tier " + settings_.store.name + ", shard " + name_of(home.id) + " generation " +
+                                       std::to_string(home.of.value())));
   };
   self_->request(keeper(home.id, home.of), context_->options.request_timeout, atom::fence_v, epoch{0})
     .then(
@@ -176,7 +181,8 @@ void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_respons
       },
       [promise, refuse](const caf::error& e) mutable {
         const auto code = code_of(e);
-        refuse(promise, code == errc::unavailable || code == errc::timed_out ? errc::unavailable : errc::already_exists);
+        refuse(promise,
+               code == errc::unavailable || code == errc::timed_out ? errc::unavailable : errc::already_exists);
       });
 }
 
@@ -209,7 +215,8 @@ void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_
       [this, grant, promise, attempts, id, of](const caf::error& e) mutable {
         const auto code = code_of(e);
         // Its keeper ended between look-up and request.
-        if (code == errc::unavailable && e.category() != make_error(code).category() && attempts + 1 < fence_attempts_max) {
+        if (code == errc::unavailable && e.category() != make_error(code).category() &&
+            attempts + 1 < fence_attempts_max) {
           ask_fence(grant, promise, attempts + 1);
           return;
         }
@@ -218,11 +225,11 @@ void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_
           ledger_.erase(id, of);
           children_->stop_one(keeper_path(id, of));
           if (!settings_.is_volatile())
-            context_->publish("SHARD_MISSING", "tier " + settings_.store.name + " has no shard " + name_of(id)
-                                                 + " generation " + std::to_string(of.value()));
+            context_->publish("SHARD_MISSING", "tier " + settings_.store.name + " has no shard " + name_of(id) +
+                                                 " generation " + std::to_string(of.value()));
         } else if (code == errc::bad_format || code == errc::checksum_mismatch) {
-          context_->publish("SHARD_UNREADABLE", "tier " + settings_.store.name + ", shard " + name_of(id) + " generation "
-                                                  + std::to_string(of.value()) + ": " + context_of(e));
+          context_->publish("SHARD_UNREADABLE", "tier " + settings_.store.name + ", shard " + name_of(id) +
+                                                  " generation " + std::to_string(of.value()) + ": " + context_of(e));
         }
         promise.deliver(e);
       });
@@ -243,10 +250,10 @@ caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
   if (!loaded_ && bytes > 0)
     return make_error(errc::unavailable, "tier " + settings_.store.name + " is starting");
   if (auto refused = ledger_.reserve(id, bytes); refused != errc::none)
-    return make_error(refused, "tier " + settings_.store.name + " has "
-                                 + std::to_string(settings_.capacity_bytes - std::min(settings_.capacity_bytes,
-                                                                               ledger_.used_bytes()))
-                                 + " bytes left, " + std::to_string(bytes) + " are needed");
+    return make_error(
+      refused, "tier " + settings_.store.name + " has " +
+                 std::to_string(settings_.capacity_bytes - std::min(settings_.capacity_bytes, ledger_.used_bytes())) +
+                 " bytes left, " + std::to_string(bytes) + " are needed");
   return caf::unit;
 }
 
@@ -284,11 +291,11 @@ void tier_state::publish(const shard_home& home, bool here) {
   // Its size and what it takes; and a keeper, to passivate it one day.
   self_->request(keeper(home.id, home.of), context_->options.request_timeout, atom::fence_v, epoch{0})
     .then([this, home](const shard_summary_info& x) { activated(home.id, home.of, x); },
-      [this, home](const caf::error& e) {
-        noted(code_of(e), "activating shard " + name_of(home.id));
-        context_->publish(
-          "SHARD_MISSING", "tier " + settings_.store.name + ", shard " + name_of(home.id) + " after its move: " + context_of(e));
-      });
+          [this, home](const caf::error& e) {
+            noted(code_of(e), "activating shard " + name_of(home.id));
+            context_->publish("SHARD_MISSING", "tier " + settings_.store.name + ", shard " + name_of(home.id) +
+                                                 " after its move: " + context_of(e));
+          });
 }
 
 caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation of) {
@@ -300,8 +307,8 @@ caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation
         if (auto* row = ledger_.find(id, of))
           row->active = true;
         if (bad_blocks > 0)
-          context_->publish("CHECKSUM_MISMATCH", "tier " + settings_.store.name + ", shard " + name_of(id) + ": "
-                                                   + std::to_string(bad_blocks) + " bad blocks found by verify");
+          context_->publish("CHECKSUM_MISMATCH", "tier " + settings_.store.name + ", shard " + name_of(id) + ": " +
+                                                   std::to_string(bad_blocks) + " bad blocks found by verify");
         promise.deliver(bad_blocks);
       },
       [this, id, promise](const caf::error& e) mutable {
@@ -351,8 +358,8 @@ void tier_state::tick() {
   if (measuring_)
     return; // a device that hangs is not asked again and again
   measuring_ = true;
-  context_->plane->list_active(settings_.store.name,
-    returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
+  context_->plane->list_active(
+    settings_.store.name, returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
       measured(x);
       context_->plane->tier_statistics(returning<std::map<std::string, device_statistics>>(
         self_, [this](const std::map<std::string, device_statistics>& all) {
@@ -435,8 +442,8 @@ shard_keeper_actor tier_state::keeper(shard_id id, generation of) {
     return children_->get<shard_keeper_actor>(path);
   }
   children_->start({path, shard_keeper_state::name, [this, id, of] {
-                      return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(
-                        shard_keeper, context_, settings_.store.name, id, of));
+                      return caf::actor_cast<caf::strong_actor_ptr>(
+                        self_->spawn(shard_keeper, context_, settings_.store.name, id, of));
                     }});
   return children_->get<shard_keeper_actor>(path);
 }

@@ -30,9 +30,10 @@ typename Inspector::result_type inspect(Inspector& f, found_shard& x) {
 /// errc::unavailable until the tier's folder has been read.
 using tier_stock_actor = caf::typed_actor<caf::replies_to<atom::list>::with<std::vector<found_shard>>>;
 
-using tier_self = tier_actor::extend<caf::replies_to<atom::list>::with<std::vector<found_shard>>, caf::reacts_to<returned>,
-  // Once a second: measures, ends leases, passivates.
-  caf::reacts_to<atom::tick>, VARVE_SUPERVISOR_MESSAGES>;
+using tier_self =
+  tier_actor::extend<caf::replies_to<atom::list>::with<std::vector<found_shard>>, caf::reacts_to<returned>,
+                     // Once a second: measures, ends leases, passivates.
+                     caf::reacts_to<atom::tick>, VARVE_SUPERVISOR_MESSAGES>;
 
 class tier_state {
 public:
@@ -81,7 +82,7 @@ private:
   std::string problem_;
 };
 
-tier_self::behavior_type tier(
-  tier_self::stateful_pointer<tier_state> self, context_ptr context, tier_settings settings);
+tier_self::behavior_type tier(tier_self::stateful_pointer<tier_state> self, context_ptr context,
+                              tier_settings settings);
 
 } // namespace varve

@@ -67,7 +67,7 @@ errc tier_ledger::check(const lease_grant& x) const {
   if (!row) {
     auto newer = rows_.upper_bound({home.id, home.of});
     return newer != rows_.end() && newer->first.first == home.id && !newer->second.incomplete ? errc::shard_moved
-                                                                                               : errc::not_found;
+                                                                                              : errc::not_found;
   }
   if (row->incomplete)
     return errc::unavailable;

@@ -37,7 +37,8 @@ public:
 
   explicit tier_ledger(uint64_t capacity_bytes = 0) : capacity_bytes_(capacity_bytes) {}
 
-  // -- shards ----------------------------------------------------------------------------------------------------------
+  // -- shards
+  // ----------------------------------------------------------------------------------------------------------
 
   /// Learnt from storage; replaces what was known.
   void put(shard_id id, generation of, const tier_row& row);
@@ -48,7 +49,8 @@ public:
   /// A measurement of an active shard: also what `used_bytes` counts from now on.
   void measure(shard_id id, generation of, uint64_t allocated, uint64_t operations, boot_time now);
 
-  // -- room ------------------------------------------------------------------------------------------------------------
+  // -- room
+  // ------------------------------------------------------------------------------------------------------------
 
   uint64_t capacity_bytes() const noexcept { return capacity_bytes_; }
   uint64_t used_bytes() const noexcept { return allocated_bytes_ + reserved_bytes_; }
@@ -58,7 +60,8 @@ public:
   /// Promises room to a migration's sink, instead of what it was promised before; 0 gives it back. errc::tier_full.
   errc reserve(shard_id id, uint64_t bytes);
 
-  // -- leases ----------------------------------------------------------------------------------------------------------
+  // -- leases
+  // ----------------------------------------------------------------------------------------------------------
 
   /// Whether storage accepts a grant: errc::not_found (no such row), errc::shard_moved (a newer generation is here),
   /// errc::stale_epoch, errc::unavailable (the sink of a migration).

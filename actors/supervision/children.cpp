@@ -132,7 +132,7 @@ void children::stop_next() {
       // One at a time: a feeder is gone before what it feeds is told.
       caf::anon_send_exit(caf::actor_cast<caf::actor>(last.actor), caf::exit_reason::user_shutdown);
       send_self(last.spec.stop_grace.count() > 0 ? last.spec.stop_grace : context_->options.stop_grace,
-        caf::make_message(atom::stop_v, ++stop_round_));
+                caf::make_message(atom::stop_v, ++stop_round_));
       return;
     }
     context_->tree->removed(last.spec.path);
@@ -169,7 +169,8 @@ void children::on_exit(const caf::exit_msg& x) {
 void children::send_self(caf::timespan delay, caf::message content) {
   auto& clock = self_->clock();
   auto address = caf::strong_actor_ptr{self_->ctrl()};
-  clock.schedule_message(clock.now() + delay, address,
+  clock.schedule_message(
+    clock.now() + delay, address,
     caf::make_mailbox_element(address, caf::make_message_id(), caf::no_stages, std::move(content)));
 }
 

@@ -26,7 +26,8 @@ struct child_spec {
   std::string type;
   /// Makes it; must not wait. Called again for each restart.
   std::function<caf::strong_actor_ptr()> spawn;
-  /// How long it may take to stop before it is killed; 0: options.stop_grace. A supervisor needs more than its children.
+  /// How long it may take to stop before it is killed; 0: options.stop_grace. A supervisor needs more than its
+  /// children.
   caf::timespan stop_grace{0};
 };
 
@@ -34,15 +35,18 @@ struct child_spec {
 ///   [this](atom::start, const std::string& path) { children_.on_start(path); },
 ///   [this](atom::stop, uint64_t round) { children_.on_grace_over(round); },
 /// A supervisor says these only to itself.
-#define VARVE_SUPERVISOR_MESSAGES ::caf::reacts_to<::varve::atom::start, std::string>, ::caf::reacts_to<::varve::atom::stop, uint64_t>
+#define VARVE_SUPERVISOR_MESSAGES                                                                                      \
+  ::caf::reacts_to<::varve::atom::start, std::string>, ::caf::reacts_to<::varve::atom::stop, uint64_t>
 
-/// The table of a supervisor's children: starts them, puts them into the directory and the tree, starts them again one for
-/// one, and stops them in the reverse order of their start. Installs the actor's down and exit handlers:
-///   - DOWN with reason normal or user_shutdown: forgotten. Any other: restarted by the policy; when that is exhausted the
+/// The table of a supervisor's children: starts them, puts them into the directory and the tree, starts them again one
+/// for one, and stops them in the reverse order of their start. Installs the actor's down and exit handlers:
+///   - DOWN with reason normal or user_shutdown: forgotten. Any other: restarted by the policy; when that is exhausted
+///   the
 ///     supervisor quits with the reason, and its own parent decides.
 ///   - an exit message (user_shutdown from the parent): children stop, latest first, each with `stop_grace` and then a
 ///     kill; then the supervisor quits with the reason. While stopping nothing is restarted.
-/// However the supervisor itself ends, also by kill, living children are killed with it: the next supervisor starts its own.
+/// However the supervisor itself ends, also by kill, living children are killed with it: the next supervisor starts its
+/// own.
 class children {
 public:
   /// `self` owns this object in its state. `path` is the supervisor's own.
@@ -72,7 +76,8 @@ public:
 
   /// What happens with a death, beside the restart (may be empty): path, reason. Called before the restart is planned.
   std::function<void(const std::string& path, const caf::error& reason)> on_death;
-  /// Does its own part of an orderly stop before the children are stopped (may be empty): calls what it is given when done.
+  /// Does its own part of an orderly stop before the children are stopped (may be empty): calls what it is given when
+  /// done.
   std::function<void(std::function<void()>)> before_stop;
 
   // Told by the actor's behaviour.

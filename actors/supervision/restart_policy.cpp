@@ -14,7 +14,8 @@ std::optional<caf::timespan> restart_policy::next(boot_time now) {
   deaths_.push_back(now);
   auto delay = static_cast<double>(options_.delay_min.count()) * static_cast<double>(1ull << doublings);
   delay = std::min(delay, static_cast<double>(options_.delay_max.count()));
-  const auto share = static_cast<double>(random_() - random_.min()) / static_cast<double>(random_.max() - random_.min());
+  const auto share =
+    static_cast<double>(random_() - random_.min()) / static_cast<double>(random_.max() - random_.min());
   return caf::timespan{static_cast<int64_t>(delay * (1.0 - options_.jitter * share))};
 }
 

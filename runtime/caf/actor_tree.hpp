@@ -9,8 +9,8 @@
 
 namespace varve {
 
-/// The hierarchy of a node's actors as supervisors report it: alive, dead, how often restarted and why. Read by node_root
-/// and by the metrics' endpoint, so that a dead actor is seen also when its supervisor hangs. Any thread.
+/// The hierarchy of a node's actors as supervisors report it: alive, dead, how often restarted and why. Read by
+/// node_root and by the metrics' endpoint, so that a dead actor is seen also when its supervisor hangs. Any thread.
 class actor_tree {
 public:
   /// The death of an actor that its parent took along: whether it is needed again is for the parent's successor to say.

@@ -20,9 +20,15 @@ inline const std::string placement = "management/placement";
 inline const std::string migrations = "management/migrations";
 inline const std::string monitor = "management/monitor";
 inline const std::string host = "host";
-inline std::string volume(uint64_t id) { return "management/volumes/" + std::to_string(id); }
-inline std::string tier(const std::string& name) { return "storage/" + name; }
-inline std::string vm_agent(uint64_t volume) { return "host/" + std::to_string(volume); }
+inline std::string volume(uint64_t id) {
+  return "management/volumes/" + std::to_string(id);
+}
+inline std::string tier(const std::string& name) {
+  return "storage/" + name;
+}
+inline std::string vm_agent(uint64_t volume) {
+  return "host/" + std::to_string(volume);
+}
 } // namespace path
 
 /// Where the actors of a node are found by path. A restarted actor stands under its old path, so whoever keeps a path

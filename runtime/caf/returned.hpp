@@ -28,16 +28,17 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(varve::returned)
 
 namespace varve {
 
-/// A callback that any thread may call, and that carries its arguments into `self`, where `f` is run; if `self` has ended
-/// by then, nothing happens. So `f` may capture `this` of the state.
+/// A callback that any thread may call, and that carries its arguments into `self`, where `f` is run; if `self` has
+/// ended by then, nothing happens. So `f` may capture `this` of the state.
 template <class... Ts, class F>
 std::function<void(Ts...)> returning(caf::local_actor* self, F f) {
   caf::weak_actor_ptr to{self->ctrl()};
   return [to = std::move(to), f = std::move(f)](Ts... xs) {
     if (auto actor = to.lock())
       actor->enqueue(nullptr, caf::make_message_id(),
-        caf::make_message(returned{[f, values = std::tuple<Ts...>(std::move(xs)...)]() mutable { std::apply(f, values); }}),
-        nullptr);
+                     caf::make_message(returned{
+                       [f, values = std::tuple<Ts...>(std::move(xs)...)]() mutable { std::apply(f, values); }}),
+                     nullptr);
   };
 }
 

@@ -104,17 +104,35 @@ std::string dump(const json& x) {
 } // namespace
 
 namespace key {
-std::string volume(volume_id id) { return volumes + hex(id.value()); }
-std::string volume_name(const std::string& name) { return "volume-name/" + name; }
-std::string shards(volume_id id) { return "shard/" + hex(id.value()) + "/"; }
-std::string shard(shard_id id) { return shards(id.volume) + hex(id.index.value()); }
-std::string migration(migration_id id) { return migrations + hex(id.value()); }
+std::string volume(volume_id id) {
+  return volumes + hex(id.value());
+}
+std::string volume_name(const std::string& name) {
+  return "volume-name/" + name;
+}
+std::string shards(volume_id id) {
+  return "shard/" + hex(id.value()) + "/";
+}
+std::string shard(shard_id id) {
+  return shards(id.volume) + hex(id.index.value());
+}
+std::string migration(migration_id id) {
+  return migrations + hex(id.value());
+}
 } // namespace key
 
 std::string encode(const volume_record& x) {
-  return dump({{"id", x.id.value()}, {"name", x.spec.name}, {"size", x.spec.size_bytes}, {"shard_size", x.spec.shard_size},
-    {"volatile", x.spec.is_volatile}, {"tier", x.spec.tier}, {"sensitivity", static_cast<uint64_t>(x.spec.sensitive)},
-    {"created_at", x.created_at}, {"attached", x.attached}, {"holder", x.holder.value()}, {"removing", x.removing}});
+  return dump({{"id", x.id.value()},
+               {"name", x.spec.name},
+               {"size", x.spec.size_bytes},
+               {"shard_size", x.spec.shard_size},
+               {"volatile", x.spec.is_volatile},
+               {"tier", x.spec.tier},
+               {"sensitivity", static_cast<uint64_t>(x.spec.sensitive)},
+               {"created_at", x.created_at},
+               {"attached", x.attached},
+               {"holder", x.holder.value()},
+               {"removing", x.removing}});
 }
 
 caf::error decode(const std::string& value, volume_record& out) {
@@ -134,7 +152,8 @@ caf::error decode(const std::string& value, volume_record& out) {
   in.must(out.id.value() != 0, "id", "there");
   const auto size = out.spec.shard_size;
   // Offsets are divided by it everywhere.
-  in.must(size >= shard_size_min && size <= shard_size_max && (size & (size - 1)) == 0, "shard_size", "a power of two in range");
+  in.must(size >= shard_size_min && size <= shard_size_max && (size & (size - 1)) == 0, "shard_size",
+          "a power of two in range");
   return in.result("volume record");
 }
 
@@ -147,8 +166,8 @@ caf::error decode(const std::string& shard_key, const std::string& value, shard_
   constexpr std::string_view prefix = "shard/";
   uint64_t volume = 0, index = 0;
   const std::string_view text{shard_key};
-  if (!text.starts_with(prefix) || text.size() != prefix.size() + 33 || text[prefix.size() + 16] != '/'
-      || !parse_hex(text.substr(prefix.size(), 16), volume) || !parse_hex(text.substr(prefix.size() + 17), index))
+  if (!text.starts_with(prefix) || text.size() != prefix.size() + 33 || text[prefix.size() + 16] != '/' ||
+      !parse_hex(text.substr(prefix.size(), 16), volume) || !parse_hex(text.substr(prefix.size() + 17), index))
     return make_error(errc::bad_format, "shard record: not a shard's key: " + shard_key);
   out.id = {volume_id{volume}, shard_index{index}};
   reader in{value};
@@ -161,9 +180,17 @@ caf::error decode(const std::string& shard_key, const std::string& value, shard_
 }
 
 std::string encode(const migration_record& x) {
-  return dump({{"id", x.id.value()}, {"volume", x.shard.volume.value()}, {"shard", x.shard.index.value()},
-    {"from_tier", x.from_tier}, {"to_tier", x.to_tier}, {"from", x.from.value()}, {"to", x.to.value()},
-    {"state", static_cast<uint64_t>(x.state)}, {"reason", x.reason}, {"started_at", x.started_at}, {"ended_at", x.ended_at}});
+  return dump({{"id", x.id.value()},
+               {"volume", x.shard.volume.value()},
+               {"shard", x.shard.index.value()},
+               {"from_tier", x.from_tier},
+               {"to_tier", x.to_tier},
+               {"from", x.from.value()},
+               {"to", x.to.value()},
+               {"state", static_cast<uint64_t>(x.state)},
+               {"reason", x.reason},
+               {"started_at", x.started_at},
+               {"ended_at", x.ended_at}});
 }
 
 caf::error decode(const std::string& value, migration_record& out) {

@@ -7,8 +7,8 @@
 #include "messages/migration.hpp"
 #include "messages/volume.hpp"
 
-/// How the catalog's keys and values are written. Values are compact JSON with field names: a field that a reader does not
-/// know is ignored, one that is missing has its default, so that versions side by side can read each other.
+/// How the catalog's keys and values are written. Values are compact JSON with field names: a field that a reader does
+/// not know is ignored, one that is missing has its default, so that versions side by side can read each other.
 namespace varve {
 
 /// The version of keys and values together; a newer one is refused.

@@ -66,33 +66,33 @@ std::unique_ptr<sqlite_file> sqlite_file::open(const sqlite_store_options& optio
   std::unique_ptr<sqlite_file> result{new sqlite_file(options)};
   const auto path = options.folder + "/catalog.db";
   sqlite3* raw = nullptr;
-  int code = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  int code =
+    sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   result->database_.reset(raw);
   if (code == SQLITE_OK) {
     sqlite3_extended_result_codes(raw, 1);
     code = result->start();
   }
   switch (code & 0xff) {
-    case SQLITE_OK:
-      break;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-      problem = make_error(errc::unavailable, path + " is in use by another process: is varved running with this data folder?");
-      return nullptr;
-    case SQLITE_NOTADB:
-    case SQLITE_CORRUPT:
-      problem = make_error(errc::bad_format, path + ": " + sqlite3_errmsg(raw));
-      return nullptr;
-    case SQLITE_MISMATCH: {
-      uint64_t version = 0;
-      result->one_number("PRAGMA user_version", version);
-      problem = make_error(errc::bad_format, path + " has schema version " + std::to_string(version) + ", this program knows up to "
-                                               + std::to_string(schema_version) + ": use a newer varved, or another data folder");
-      return nullptr;
-    }
-    default:
-      problem = make_error(errc::device_failed, path + ": " + (raw ? sqlite3_errmsg(raw) : sqlite3_errstr(code)));
-      return nullptr;
+  case SQLITE_OK: break;
+  case SQLITE_BUSY:
+  case SQLITE_LOCKED:
+    problem =
+      make_error(errc::unavailable, path + " is in use by another process: is varved running with this data folder?");
+    return nullptr;
+  case SQLITE_NOTADB:
+  case SQLITE_CORRUPT: problem = make_error(errc::bad_format, path + ": " + sqlite3_errmsg(raw)); return nullptr;
+  case SQLITE_MISMATCH: {
+    uint64_t version = 0;
+    result->one_number("PRAGMA user_version", version);
+    problem = make_error(errc::bad_format, path + " has schema version " + std::to_string(version) +
+                                             ", this program knows up to " + std::to_string(schema_version) +
+                                             ": use a newer varved, or another data folder");
+    return nullptr;
+  }
+  default:
+    problem = make_error(errc::device_failed, path + ": " + (raw ? sqlite3_errmsg(raw) : sqlite3_errstr(code)));
+    return nullptr;
   }
   const auto reserve_path = options.folder + "/catalog.reserve";
   result->reserve_ = ::open(reserve_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -137,7 +137,9 @@ int sqlite_file::start() {
     {"SELECT revision FROM entries WHERE key = ?1", &get_},
     {"INSERT INTO entries VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET value = ?2, revision = ?3", &put_},
     {"DELETE FROM entries WHERE key = ?1", &erase_},
-    {"SELECT key, value, revision FROM entries WHERE key >= ?1 AND key > ?2 AND (?3 = X'' OR key < ?3) ORDER BY key LIMIT ?4", &list_},
+    {"SELECT key, value, revision FROM entries WHERE key >= ?1 AND key > ?2 AND (?3 = X'' OR key < ?3) ORDER BY key "
+     "LIMIT ?4",
+     &list_},
     {"UPDATE state SET value = ?1 WHERE name = 'revision'", &set_revision_},
   };
   for (auto& [sql, out] : statements)
@@ -233,7 +235,8 @@ catalog_result sqlite_file::list(const std::string& prefix, const std::string& a
   sqlite3_bind_int64(list_.get(), 4, static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)));
   int code;
   while ((code = sqlite3_step(list_.get())) == SQLITE_ROW)
-    result.entries.push_back({column(list_.get(), 0), column(list_.get(), 1), static_cast<uint64_t>(sqlite3_column_int64(list_.get(), 2))});
+    result.entries.push_back(
+      {column(list_.get(), 0), column(list_.get(), 1), static_cast<uint64_t>(sqlite3_column_int64(list_.get(), 2))});
   sqlite3_reset(list_.get());
   return code == SQLITE_DONE ? result : failed(code);
 }
@@ -242,7 +245,8 @@ catalog_result sqlite_file::failed(int code) {
   catalog_result result;
   result.status = is_full(code) ? errc::tier_full : errc::device_failed;
   result.revision = revision_;
-  result.context = broken_ ? "the catalog's device failed a sync earlier: start again" : std::string{"catalog: "} + sqlite3_errstr(code);
+  result.context = broken_ ? "the catalog's device failed a sync earlier: start again"
+                           : std::string{"catalog: "} + sqlite3_errstr(code);
   return result;
 }
 

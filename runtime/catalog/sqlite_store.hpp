@@ -24,8 +24,8 @@ struct sqlite_store_options {
 /// errc::device_failed: what the device kept is known only after opening again.
 class sqlite_store : public catalog_store {
 public:
-  /// Opens or makes it; blocks. Null with `problem`: errc::unavailable (locked by another process), errc::bad_format (a newer schema,
-  /// or no catalog at all), errc::device_failed.
+  /// Opens or makes it; blocks. Null with `problem`: errc::unavailable (locked by another process), errc::bad_format (a
+  /// newer schema, or no catalog at all), errc::device_failed.
   static std::unique_ptr<sqlite_store> open(const sqlite_store_options& options, caf::error& problem);
 
   /// Carries out what is queued, then closes.

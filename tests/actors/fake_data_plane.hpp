@@ -9,8 +9,8 @@
 
 namespace varve {
 
-/// A data plane that keeps what it is told instead of doing it: shards are headers, routes are kept for tests to look at.
-/// Answers at once, or when `hold` is on, as `release` is called (in order).
+/// A data plane that keeps what it is told instead of doing it: shards are headers, routes are kept for tests to look
+/// at. Answers at once, or when `hold` is on, as `release` is called (in order).
 class fake_data_plane : public data_plane {
 public:
   using shard_key = std::tuple<std::string, shard_id, generation>;
@@ -121,7 +121,8 @@ public:
     then("drop_routes", done, [this, volume, first, count] {
       if (auto at = ports.find(volume); at != ports.end())
         std::erase_if(at->second.routes, [&](auto& x) {
-          return x.second.first.value() < first.value() + count && first.value() < x.second.first.value() + x.second.count;
+          return x.second.first.value() < first.value() + count &&
+                 first.value() < x.second.first.value() + x.second.count;
         });
       return errc::none;
     });
@@ -185,12 +186,12 @@ public:
     });
   }
   void remove_shard(std::string tier, shard_id id, generation of, callback<errc> done) override {
-    then("remove_shard", done, [this, key = shard_key{tier, id, of}] { return shards.erase(key) ? errc::none : errc::not_found; });
+    then("remove_shard", done,
+         [this, key = shard_key{tier, id, of}] { return shards.erase(key) ? errc::none : errc::not_found; });
   }
   void verify_shard(std::string tier, shard_id id, generation of, callback<errc, uint64_t> done) override {
-    later("verify_shard", [this, key = shard_key{tier, id, of}, done] {
-      done(shards.count(key) ? errc::none : errc::not_found, 0);
-    });
+    later("verify_shard",
+          [this, key = shard_key{tier, id, of}, done] { done(shards.count(key) ? errc::none : errc::not_found, 0); });
   }
   void list_active(std::string tier, callback<std::vector<shard_counters>> done) override {
     later("list_active", [this, tier, done] {

@@ -25,8 +25,8 @@ struct test_config : caf::actor_system_config {
   }
 };
 
-/// An actor system on the virtual clock, with a memory catalog and a data plane that only notes. No sleep, no real time;
-/// however a test ends, everything it spawned is killed and has ended before the fixture is gone.
+/// An actor system on the virtual clock, with a memory catalog and a data plane that only notes. No sleep, no real
+/// time; however a test ends, everything it spawned is killed and has ended before the fixture is gone.
 class actor_fixture {
 public:
   actor_fixture()
@@ -63,7 +63,9 @@ public:
     x->now = [this] { return now(); };
     x->wall_seconds = [this] { return 1'700'000'000 + static_cast<uint64_t>(now().count() / 1'000'000'000); };
     x->scan_tier = [this](const std::string& tier, std::function<void(tier_scan)> done) { done(scans[tier]); };
-    x->publish = [this](std::string code, std::string text) { published.emplace_back(std::move(code), std::move(text)); };
+    x->publish = [this](std::string code, std::string text) {
+      published.emplace_back(std::move(code), std::move(text));
+    };
     x->options = options;
     context = std::move(x);
   }
@@ -136,7 +138,8 @@ public:
       if constexpr (std::is_same_v<T, caf::unit_t>)
         self->request(to, caf::infinite, xs...).then([answer] { *answer = caf::expected<T>{caf::unit}; }, refused);
       else
-        self->request(to, caf::infinite, xs...).then([answer](T& x) { *answer = caf::expected<T>{std::move(x)}; }, refused);
+        self->request(to, caf::infinite, xs...)
+          .then([answer](T& x) { *answer = caf::expected<T>{std::move(x)}; }, refused);
     });
     return result;
   }
@@ -149,7 +152,8 @@ public:
     const caf::timespan step = std::chrono::milliseconds{1};
     for (; !asked.done() && patience.count() > 0; patience -= step)
       advance(step);
-    return asked.done() ? asked.get() : caf::expected<T>{make_error(errc::timed_out, "no answer in the test's patience")};
+    return asked.done() ? asked.get()
+                        : caf::expected<T>{make_error(errc::timed_out, "no answer in the test's patience")};
   }
 
   template <class T, class Handle, class... Ts>

@@ -26,8 +26,8 @@ struct vm_request : block_request {
   bool done = false;
 };
 
-/// A VM that keeps its volume busy and knows of each block which values it may have: the last one that was acknowledged,
-/// and what was under way when its node died.
+/// A VM that keeps its volume busy and knows of each block which values it may have: the last one that was
+/// acknowledged, and what was under way when its node died.
 class virtual_machine {
 public:
   virtual_machine(simulated_node& node, volume_id volume) : node_(node), volume_(volume), may_be_(blocks, {0}) {}
@@ -42,7 +42,7 @@ public:
     x->first = random.chance(0.5) ? random.below(3 * blocks_per_shard) : random.below(blocks);
     x->count = std::min(1 + random.below(random.chance(0.1) ? 70 : 4), blocks - x->first);
     const auto kind = random.below(20);
-    x->op = kind < 9 ? block_op::write
+    x->op = kind < 9    ? block_op::write
             : kind < 17 ? block_op::read
             : kind < 18 ? block_op::trim
             : kind < 19 ? block_op::write_zeroes
@@ -120,7 +120,8 @@ public:
       BOOST_REQUIRE(node_.run_until([&] { return node_.plane->backend(volume_) != nullptr; }));
       node_.plane->backend(volume_)->submit(x);
       BOOST_REQUIRE(node_.run_until([&] { return x.done; }));
-      BOOST_REQUIRE_MESSAGE(x.status == errc::none, "reading shard " << first / blocks_per_shard << ": " << to_string(x.status));
+      BOOST_REQUIRE_MESSAGE(x.status == errc::none,
+                            "reading shard " << first / blocks_per_shard << ": " << to_string(x.status));
       check(x);
     }
   }
@@ -188,7 +189,7 @@ public:
         meddle();
       if (with_.evict && random.chance(0.004))
         caf::anon_send(node.context->directory->get<lease_manager_actor>(path::leases), atom::evict_v,
-          shard_id{volume, shard_index{random.below(shards)}});
+                       shard_id{volume, shard_index{random.below(shards)}});
       if (with_.crash && random.chance(0.001)) {
         vm->forget();
         if (random.chance(0.8)) {
@@ -202,8 +203,8 @@ public:
     }
   }
 
-  /// Trouble is over: everything asked is answered, migrations end, all bytes are what they may be, and disks and catalog
-  /// agree.
+  /// Trouble is over: everything asked is answered, migrations end, all bytes are what they may be, and disks and
+  /// catalog agree.
   void heal() {
     BOOST_REQUIRE(node.run_until([&] {
       vm->settle();
@@ -214,7 +215,8 @@ public:
     const auto over = node.run_until(
       [&] {
         open.clear();
-        auto list = node.ask<std::vector<migration_progress>, migration_supervisor_actor>(path::migrations, atom::list_v);
+        auto list =
+          node.ask<std::vector<migration_progress>, migration_supervisor_actor>(path::migrations, atom::list_v);
         if (!list)
           return false;
         for (auto& x : *list) {
@@ -222,7 +224,8 @@ public:
             continue;
           open += " " + std::to_string(x.record.id.value()) + ":" + to_string(x.record.state) + " " + x.last_error;
           if (x.paused)
-            (void)node.ask<migration_progress, migration_supervisor_actor>(path::migrations, atom::resume_v, x.record.id);
+            (void)node.ask<migration_progress, migration_supervisor_actor>(path::migrations, atom::resume_v,
+                                                                           x.record.id);
         }
         return open.empty();
       },
@@ -250,7 +253,8 @@ public:
       BOOST_CHECK_MESSAGE(found.count(x), "the catalog has " << x << ", the disk has not");
     for (auto& x : found)
       // An orphan of holes, made and not recorded when the node died, is taken over by the next write there.
-      BOOST_CHECK_MESSAGE(expected.count(x) || node.crashes > 0 || with_.kill_actors, "the disk has " << x << ", the catalog has not");
+      BOOST_CHECK_MESSAGE(expected.count(x) || node.crashes > 0 || with_.kill_actors,
+                          "the disk has " << x << ", the catalog has not");
   }
 
   simulated_node node;
@@ -274,7 +278,8 @@ private:
     spec.first = shard_index{random.chance(0.5) ? random.below(3) : random.below(shards)};
     spec.count = std::min(1 + random.below(3), shards - spec.first.value());
     spec.to_tier = random.chance(0.5) ? "slow" : "fast";
-    moved_.push_back(node.begin<std::vector<migration_id>, migration_supervisor_actor>(path::migrations, atom::start_v, spec));
+    moved_.push_back(
+      node.begin<std::vector<migration_id>, migration_supervisor_actor>(path::migrations, atom::start_v, spec));
     ++moves;
   }
 
@@ -288,9 +293,9 @@ private:
       return;
     const auto id = ids[ids.size() - 1 - random.below(std::min<uint64_t>(ids.size(), 4))];
     switch (random.below(4)) {
-      case 0: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::cancel_v, id); break;
-      case 1: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::pause_v, id); break;
-      default: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::resume_v, id); break;
+    case 0: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::cancel_v, id); break;
+    case 1: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::pause_v, id); break;
+    default: node.begin<migration_progress, migration_supervisor_actor>(path::migrations, atom::resume_v, id); break;
     }
   }
 

@@ -36,7 +36,8 @@ simulated_node::simulated_node(uint64_t seed)
   : world(seed), disk(world), catalog(std::make_shared<memory_store_contents>()) {
   options.seed = seed;
   options.shard_size = shard_size_min;
-  options.tiers = {tier_of("memory", tier_kind::memory), tier_of("fast", tier_kind::file), tier_of("slow", tier_kind::file)};
+  options.tiers = {tier_of("memory", tier_kind::memory), tier_of("fast", tier_kind::file),
+                   tier_of("slow", tier_kind::file)};
   // Short, so that a run of some seconds sees leases renewed, lost and ended.
   options.leases.term = 6s;
   options.leases.term_sensitive = 6s;

@@ -28,8 +28,9 @@ struct simulation_config : caf::actor_system_config {
   }
 };
 
-/// One whole node in virtual time: all its actors under the test scheduler, its data plane over a simulated ring and disk, its
-/// catalog in memory. Disk and catalog outlive a crash; everything else begins anew with `boot`. One seed, one history.
+/// One whole node in virtual time: all its actors under the test scheduler, its data plane over a simulated ring and
+/// disk, its catalog in memory. Disk and catalog outlive a crash; everything else begins anew with `boot`. One seed,
+/// one history.
 class simulated_node {
 public:
   explicit simulated_node(uint64_t seed);
@@ -81,8 +82,8 @@ public:
     for (int i = 0; i < 100; ++i) {
       auto x = begin<T, Handle>(path, xs...);
       run_until([&] { return x.done(); }, 30s);
-      if (x.done() && (**x.answer || (code_of((*x.answer)->error()) != errc::unavailable
-                                      && code_of((*x.answer)->error()) != errc::timed_out)))
+      if (x.done() && (**x.answer || (code_of((*x.answer)->error()) != errc::unavailable &&
+                                      code_of((*x.answer)->error()) != errc::timed_out)))
         return **x.answer;
       run_for(100ms);
     }

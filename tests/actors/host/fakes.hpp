@@ -40,7 +40,9 @@ inline volume_actor::behavior_type fake_volume(volume_actor::pointer, shared_man
     },
     [=](atom::locate, shard_index, uint64_t) -> caf::result<shard_map_part> { return make_error(errc::unsupported); },
     [=](atom::create, shard_index) -> caf::result<shard_home> { return make_error(errc::unsupported); },
-    [=](atom::commit, const migration_record&) -> caf::result<migration_record> { return make_error(errc::unsupported); },
+    [=](atom::commit, const migration_record&) -> caf::result<migration_record> {
+      return make_error(errc::unsupported);
+    },
     [=](atom::resize, uint64_t) -> caf::result<volume_record> { return make_error(errc::unsupported); },
     [=](atom::attach, holder_id holder) -> caf::result<volume_record> {
       auto& x = of->volumes.at(id);
@@ -79,7 +81,8 @@ inline volume_directory_actor::behavior_type fake_volumes(volume_directory_actor
 
 inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer, shared_management of) {
   return {
-    [=](atom::acquire, const lease_request& x, const lease_holder_actor& holder) -> caf::result<std::vector<lease_grant>> {
+    [=](atom::acquire, const lease_request& x,
+        const lease_holder_actor& holder) -> caf::result<std::vector<lease_grant>> {
       of->acquired.push_back(x);
       of->last_holder = holder;
       if (!of->acquire_refusals.empty()) {

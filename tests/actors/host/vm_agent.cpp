@@ -236,7 +236,8 @@ BOOST_AUTO_TEST_CASE(a_revoke_is_answered_once_no_request_uses_the_routes) {
 BOOST_AUTO_TEST_CASE(what_was_revoked_from_a_run_is_not_asked_for_again_with_the_rest) {
   start();
   need(0, 100, false);
-  BOOST_TEST((refusal<caf::unit_t>(agent, atom::revoke_v, shard_id{volume, shard_index{40}}, uint64_t{10}) == errc::none));
+  BOOST_TEST(
+    (refusal<caf::unit_t>(agent, atom::revoke_v, shard_id{volume, shard_index{40}}, uint64_t{10}) == errc::none));
   management->renew_refusal = errc::not_found;
   management->acquired.clear();
   advance(16s);

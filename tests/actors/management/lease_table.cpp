@@ -13,8 +13,12 @@ namespace {
 const holder_id ann{1}, ben{2};
 const volume_id volume{7};
 
-shard_id shard(uint64_t i) { return {volume, shard_index{i}}; }
-shard_home home(uint64_t i, uint64_t of = 1, uint64_t fence = 0) { return {shard(i), "fast", generation{of}, epoch{fence}}; }
+shard_id shard(uint64_t i) {
+  return {volume, shard_index{i}};
+}
+shard_home home(uint64_t i, uint64_t of = 1, uint64_t fence = 0) {
+  return {shard(i), "fast", generation{of}, epoch{fence}};
+}
 
 struct fixture {
   lease_table table{3};
@@ -189,56 +193,54 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
       const holder_id holder{1 + pick(4)};
       const auto at = pick(12);
       switch (pick(9)) {
-        case 0:
-        case 1:
-        case 2: {
-          const auto mode = static_cast<lease_mode>(pick(3));
-          auto claim = x.ask(holder, home(at, 1, newest[shard(at)].value()), mode);
-          if (claim.id.value() == 0) {
-            BOOST_REQUIRE(!claim.conflicts.empty());
-            break;
-          }
-          const auto fence = x.find(claim.id)->fence;
-          BOOST_REQUIRE((fence >= newest[shard(at)]));
-          // An unclean end shuts the old holder out before anybody else gets in.
-          if (unclean[shard(at)])
-            BOOST_REQUIRE((fence > newest[shard(at)]));
-          unclean[shard(at)] = false;
-          newest[shard(at)] = fence;
-          open.push_back(claim.id);
-          if (pick(4) == 0)
-            x.give_up(claim.id);
-          else
-            x.agree(claim.id, boot_time{i}, 45s, mode);
+      case 0:
+      case 1:
+      case 2: {
+        const auto mode = static_cast<lease_mode>(pick(3));
+        auto claim = x.ask(holder, home(at, 1, newest[shard(at)].value()), mode);
+        if (claim.id.value() == 0) {
+          BOOST_REQUIRE(!claim.conflicts.empty());
           break;
         }
-        case 3:
-          if (auto claim = x.ask_run(holder, shard(12 + at), 1 + pick(6), boot_time{i}, 45s); claim.id.value() != 0)
-            open.push_back(claim.id);
-          break;
-        case 4:
-        case 5:
-          if (!open.empty()) {
-            const auto n = pick(open.size());
-            const bool clean = pick(2) == 0;
-            if (const auto* row = x.find(open[n]); row && !clean && row->exists() && row->mode != lease_mode::migration)
-              unclean[row->first] = true;
-            x.end(open[n], clean);
-            open.erase(open.begin() + static_cast<ptrdiff_t>(n));
-          }
-          break;
-        case 6:
-          if (!open.empty())
-            x.revoking(open[pick(open.size())]);
-          break;
-        case 7:
-          x.renew(holder, boot_time{i}, 1s);
-          break;
-        case 8:
-          for (auto id : x.of_holder(holder, shard(at), pick(20))) {
-            x.end(id, true);
-          }
-          break;
+        const auto fence = x.find(claim.id)->fence;
+        BOOST_REQUIRE((fence >= newest[shard(at)]));
+        // An unclean end shuts the old holder out before anybody else gets in.
+        if (unclean[shard(at)])
+          BOOST_REQUIRE((fence > newest[shard(at)]));
+        unclean[shard(at)] = false;
+        newest[shard(at)] = fence;
+        open.push_back(claim.id);
+        if (pick(4) == 0)
+          x.give_up(claim.id);
+        else
+          x.agree(claim.id, boot_time{i}, 45s, mode);
+        break;
+      }
+      case 3:
+        if (auto claim = x.ask_run(holder, shard(12 + at), 1 + pick(6), boot_time{i}, 45s); claim.id.value() != 0)
+          open.push_back(claim.id);
+        break;
+      case 4:
+      case 5:
+        if (!open.empty()) {
+          const auto n = pick(open.size());
+          const bool clean = pick(2) == 0;
+          if (const auto* row = x.find(open[n]); row && !clean && row->exists() && row->mode != lease_mode::migration)
+            unclean[row->first] = true;
+          x.end(open[n], clean);
+          open.erase(open.begin() + static_cast<ptrdiff_t>(n));
+        }
+        break;
+      case 6:
+        if (!open.empty())
+          x.revoking(open[pick(open.size())]);
+        break;
+      case 7: x.renew(holder, boot_time{i}, 1s); break;
+      case 8:
+        for (auto id : x.of_holder(holder, shard(at), pick(20))) {
+          x.end(id, true);
+        }
+        break;
       }
       try {
         x.check();

@@ -125,8 +125,10 @@ BOOST_AUTO_TEST_CASE(a_map_larger_than_a_page_is_loaded_whole) {
 BOOST_AUTO_TEST_CASE(shards_outside_the_volume_are_refused) {
   auto v = make(spec("vm1", 8ull << 20));
   BOOST_TEST((refusal<shard_home>(volume_of(v.id), atom::create_v, shard_index{2}) == errc::invalid_argument));
-  BOOST_TEST((refusal<shard_map_part>(volume_of(v.id), atom::locate_v, shard_index{2}, uint64_t{1}) == errc::invalid_argument));
-  BOOST_TEST((refusal<shard_map_part>(volume_of(v.id), atom::locate_v, shard_index{0}, uint64_t{0}) == errc::invalid_argument));
+  BOOST_TEST(
+    (refusal<shard_map_part>(volume_of(v.id), atom::locate_v, shard_index{2}, uint64_t{1}) == errc::invalid_argument));
+  BOOST_TEST(
+    (refusal<shard_map_part>(volume_of(v.id), atom::locate_v, shard_index{0}, uint64_t{0}) == errc::invalid_argument));
 }
 
 BOOST_AUTO_TEST_CASE(a_full_tier_refuses_a_new_shard_and_nothing_is_recorded) {
@@ -191,7 +193,9 @@ BOOST_AUTO_TEST_CASE(a_volume_grows_and_shrinks_only_where_nothing_is) {
 
 BOOST_AUTO_TEST_CASE(one_holder_attaches_at_a_time) {
   auto v = make(spec("vm1"));
-  auto attach = [&](uint64_t holder) { return refusal<volume_record>(volume_of(v.id), atom::attach_v, holder_id{holder}); };
+  auto attach = [&](uint64_t holder) {
+    return refusal<volume_record>(volume_of(v.id), atom::attach_v, holder_id{holder});
+  };
   BOOST_TEST((attach(5) == errc::none));
   BOOST_TEST((attach(5) == errc::none));
   BOOST_TEST((attach(6) == errc::volume_attached));
@@ -220,7 +224,8 @@ BOOST_AUTO_TEST_CASE(a_removal_frees_the_name_at_once_and_the_shards_in_the_back
   BOOST_TEST(tiers["fast"]->shards.empty());
   BOOST_TEST(!volume_of(v.id));
   BOOST_TEST((refusal<volume_record>(volumes(), atom::get_v, std::string{"1"}) == errc::not_found));
-  auto left = ask<catalog_page>(find<catalog_actor>(path::catalog), atom::list_v, key::shards(v.id), std::string{}, uint64_t{10});
+  auto left =
+    ask<catalog_page>(find<catalog_actor>(path::catalog), atom::list_v, key::shards(v.id), std::string{}, uint64_t{10});
   BOOST_TEST(left->entries.empty());
 }
 

@@ -42,9 +42,10 @@ BOOST_AUTO_TEST_CASE(a_move_without_trouble_goes_through_all_phases_in_order) {
     seen.push_back(plan.phase);
     plan = next(plan, {}, limits);
   }
-  const std::vector<phase> expected{phase::load, phase::reserve, phase::acquire, phase::note_copying, phase::begin,
-    phase::copy, phase::note_catching_up, phase::catch_up, phase::note_switching, phase::switching, phase::note_committed,
-    phase::end_committed, phase::note_ended};
+  const std::vector<phase> expected{
+    phase::load,           phase::reserve,          phase::acquire,   phase::note_copying,   phase::begin,
+    phase::copy,           phase::note_catching_up, phase::catch_up,  phase::note_switching, phase::switching,
+    phase::note_committed, phase::end_committed,    phase::note_ended};
   BOOST_TEST((seen == expected));
 }
 
@@ -57,8 +58,8 @@ BOOST_AUTO_TEST_CASE(switching_waits_until_little_is_left_or_nothing_helps) {
   const auto much = limits.switch_bytes_max + 1;
   BOOST_TEST((after(phase::catch_up, {.changed_bytes = much, .remaining_bytes = much}) == phase::catch_up));
   BOOST_TEST((after(phase::catch_up, {.remaining_bytes = limits.switch_bytes_max}) == phase::note_switching));
-  BOOST_TEST((after(phase::catch_up, {.changed_bytes = much, .remaining_bytes = much, .shrinking = false})
-              == phase::note_switching));
+  BOOST_TEST((after(phase::catch_up, {.changed_bytes = much, .remaining_bytes = much, .shrinking = false}) ==
+              phase::note_switching));
 }
 
 BOOST_AUTO_TEST_CASE(what_the_journal_says_is_carried_on) {
@@ -80,7 +81,7 @@ BOOST_AUTO_TEST_CASE(what_the_journal_says_is_carried_on) {
 
 BOOST_AUTO_TEST_CASE(every_hard_refusal_before_the_commit_aborts_and_says_why) {
   for (auto x : {phase::reserve, phase::acquire, phase::begin, phase::begin_again, phase::copy, phase::catch_up,
-         phase::switching}) {
+                 phase::switching}) {
     auto plan = next(at(x), {.what = kind::failed, .code = errc::tier_full, .context = "slow"}, limits);
     BOOST_TEST((plan.phase == phase::note_aborted), to_string(x));
     BOOST_TEST((plan.reason == errc::tier_full));
@@ -104,7 +105,7 @@ BOOST_AUTO_TEST_CASE(what_may_go_better_is_tried_again_under_a_bound) {
 
 BOOST_AUTO_TEST_CASE(a_journal_that_did_not_answer_is_read_before_anything_else) {
   for (auto x : {phase::note_copying, phase::note_catching_up, phase::note_switching, phase::note_committed,
-         phase::note_aborted})
+                 phase::note_aborted})
     for (auto code : {errc::timed_out, errc::unavailable, errc::conflict, errc::not_found})
       BOOST_TEST((after(x, refusal(code), true) == phase::load), to_string(x));
 }
@@ -150,15 +151,16 @@ BOOST_AUTO_TEST_CASE(the_gate_is_opened_however_long_it_takes) {
 }
 
 BOOST_AUTO_TEST_CASE(a_cancel_takes_effect_between_two_acts_and_not_once_it_switches) {
-  for (auto x : {phase::reserve, phase::acquire, phase::note_copying, phase::begin, phase::copy, phase::note_catching_up}) {
+  for (auto x :
+       {phase::reserve, phase::acquire, phase::note_copying, phase::begin, phase::copy, phase::note_catching_up}) {
     auto plan = next(at(x), {.what = kind::cancel}, limits);
     BOOST_TEST((plan.phase == x), to_string(x)); // the act is under way
     plan = next(plan, {.remaining_bytes = ~0ull}, limits);
     BOOST_TEST((plan.phase == phase::note_aborted), to_string(x));
     BOOST_TEST((plan.reason == errc::cancelled));
   }
-  for (auto x : {phase::note_switching, phase::switching, phase::note_committed, phase::end_committed, phase::note_aborted,
-         phase::end_aborted, phase::note_ended, phase::over})
+  for (auto x : {phase::note_switching, phase::switching, phase::note_committed, phase::end_committed,
+                 phase::note_aborted, phase::end_aborted, phase::note_ended, phase::over})
     BOOST_TEST(!at(x).can_cancel(), to_string(x));
   BOOST_TEST(!at(phase::load, true).can_cancel());
   auto plan = next(at(phase::note_switching), {.what = kind::cancel}, limits);
@@ -166,8 +168,8 @@ BOOST_AUTO_TEST_CASE(a_cancel_takes_effect_between_two_acts_and_not_once_it_swit
 }
 
 BOOST_AUTO_TEST_CASE(home_and_journal_agree_in_the_end_whatever_fails) {
-  // Method: a model of catalog and data plane; each act fails, succeeds, or succeeds without an answer, or the actor dies, from
-  // seeds. Then: over, the gate open, and the sink kept exactly when the catalog says committed.
+  // Method: a model of catalog and data plane; each act fails, succeeds, or succeeds without an answer, or the actor
+  // dies, from seeds. Then: over, the gate open, and the sink kept exactly when the catalog says committed.
   for (uint32_t seed = 1; seed <= 3000; ++seed) {
     std::minstd_rand random{seed};
     auto journal = migration_state::planned;
@@ -200,42 +202,42 @@ BOOST_AUTO_TEST_CASE(home_and_journal_agree_in_the_end_whatever_fails) {
         at_destination = to == migration_state::committed;
       };
       switch (plan.phase) {
-        case phase::load:
-          event.state = journal;
-          event.ended = ended;
-          if (!acts || fate == 2)
-            event = refusal(errc::timed_out);
-          break;
-        case phase::note_copying: note(migration_state::copying); break;
-        case phase::note_catching_up: note(migration_state::catching_up); break;
-        case phase::note_switching: note(migration_state::switching); break;
-        case phase::note_committed:
-          BOOST_TEST_REQUIRE(sink_whole, "seed " << seed);
-          note(migration_state::committed);
-          break;
-        case phase::note_aborted: note(migration_state::aborted); break;
-        case phase::begin:
-        case phase::begin_again: sink = sink || acts; break;
-        case phase::copy:
-        case phase::catch_up: event.remaining_bytes = random() % 3 == 0 ? 0 : 1'000'000; break;
-        case phase::switching:
-          if (acts) {
-            BOOST_TEST_REQUIRE(sink, "seed " << seed);
-            gate_closed = sink_whole = true;
-          }
-          break;
-        case phase::end_committed:
-          BOOST_TEST_REQUIRE(at_destination, "seed " << seed << ": the source goes before the commit");
-          if (acts)
-            gate_closed = source = false;
-          break;
-        case phase::end_aborted:
-          BOOST_TEST_REQUIRE(!at_destination, "seed " << seed << ": the only home goes");
-          if (acts)
-            gate_closed = sink = sink_whole = false;
-          break;
-        case phase::note_ended: ended = ended || acts; break;
-        default: break;
+      case phase::load:
+        event.state = journal;
+        event.ended = ended;
+        if (!acts || fate == 2)
+          event = refusal(errc::timed_out);
+        break;
+      case phase::note_copying: note(migration_state::copying); break;
+      case phase::note_catching_up: note(migration_state::catching_up); break;
+      case phase::note_switching: note(migration_state::switching); break;
+      case phase::note_committed:
+        BOOST_TEST_REQUIRE(sink_whole, "seed " << seed);
+        note(migration_state::committed);
+        break;
+      case phase::note_aborted: note(migration_state::aborted); break;
+      case phase::begin:
+      case phase::begin_again: sink = sink || acts; break;
+      case phase::copy:
+      case phase::catch_up: event.remaining_bytes = random() % 3 == 0 ? 0 : 1'000'000; break;
+      case phase::switching:
+        if (acts) {
+          BOOST_TEST_REQUIRE(sink, "seed " << seed);
+          gate_closed = sink_whole = true;
+        }
+        break;
+      case phase::end_committed:
+        BOOST_TEST_REQUIRE(at_destination, "seed " << seed << ": the source goes before the commit");
+        if (acts)
+          gate_closed = source = false;
+        break;
+      case phase::end_aborted:
+        BOOST_TEST_REQUIRE(!at_destination, "seed " << seed << ": the only home goes");
+        if (acts)
+          gate_closed = sink = sink_whole = false;
+        break;
+      case phase::note_ended: ended = ended || acts; break;
+      default: break;
       }
       plan = next(plan, event, limits);
     }

@@ -55,7 +55,8 @@ struct migration_fixture : actor_fixture {
   const route* route_of(uint64_t index) { return plane->find_route(volume, shard_index{index}); }
 
   caf::expected<std::vector<migration_id>> move(uint64_t first, uint64_t count, const std::string& to) {
-    return ask<std::vector<migration_id>>(migrations(), atom::start_v, migration_spec{volume, shard_index{first}, count, to});
+    return ask<std::vector<migration_id>>(migrations(), atom::start_v,
+                                          migration_spec{volume, shard_index{first}, count, to});
   }
   errc move_refusal(uint64_t first, uint64_t count, const std::string& to) {
     auto x = move(first, count, to);
@@ -156,13 +157,13 @@ BOOST_AUTO_TEST_CASE(what_is_there_already_needs_no_migration) {
 BOOST_AUTO_TEST_CASE(a_full_destination_refuses_before_anything_begins) {
   start();
   BOOST_REQUIRE((refusal<caf::unit_t>(find<tier_actor>(path::tier("slow")), atom::reserve_v,
-                   shard_id{volume_id{50}, shard_index{0}}, uint64_t{64 << 20}) == errc::none));
+                                      shard_id{volume_id{50}, shard_index{0}}, uint64_t{64 << 20}) == errc::none));
   BOOST_TEST((move_refusal(0, 3, "slow") == errc::tier_full));
   BOOST_TEST(calls("begin_move") == 0u);
   BOOST_TEST(list().empty());
   // And nothing is left behind: with room it goes.
   BOOST_REQUIRE((refusal<caf::unit_t>(find<tier_actor>(path::tier("slow")), atom::reserve_v,
-                   shard_id{volume_id{50}, shard_index{0}}, uint64_t{0}) == errc::none));
+                                      shard_id{volume_id{50}, shard_index{0}}, uint64_t{0}) == errc::none));
   BOOST_TEST((move_refusal(0, 3, "slow") == errc::none));
 }
 

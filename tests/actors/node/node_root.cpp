@@ -67,8 +67,9 @@ BOOST_AUTO_TEST_CASE(all_actors_are_listed_and_alive) {
   for (const auto& x : *rows)
     if (x.alive)
       alive.insert(x.path);
-  for (const auto& x : {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor, path::host,
-         path::tier("ram"), path::tier("fast"), path::tier("slow"), std::string{"storage"}, std::string{"management"}})
+  for (const auto& x :
+       {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor, path::host,
+        path::tier("ram"), path::tier("fast"), path::tier("slow"), std::string{"storage"}, std::string{"management"}})
     BOOST_TEST(alive.count(x) == 1u, x);
   BOOST_TEST(ask<node_status>(find<monitor_actor>(path::monitor), atom::get_v)->health == "ok");
 }
@@ -77,8 +78,8 @@ BOOST_AUTO_TEST_CASE(killing_what_is_not_there_is_refused) {
   BOOST_TEST((refusal<caf::unit_t>(root, atom::kill_v, std::string{"management/nobody"}) == errc::not_found));
 }
 
-// Goal: whichever actor dies, the node comes back with its state, and a VM's I/O gets routes again. Method: one volume, attached,
-// with one written shard; kill each actor by its path, one at a time, as `console kill` does.
+// Goal: whichever actor dies, the node comes back with its state, and a VM's I/O gets routes again. Method: one volume,
+// attached, with one written shard; kill each actor by its path, one at a time, as `console kill` does.
 BOOST_AUTO_TEST_CASE(every_actor_heals_when_it_is_killed) {
   auto v = make("vm1");
   const auto before = attach(v.id);
@@ -132,12 +133,15 @@ BOOST_AUTO_TEST_CASE(a_stop_ends_hosts_first_then_management_then_storage) {
   auto v = make("vm1");
   attach(v.id);
   std::vector<std::string> ended;
-  for (const auto& path : {std::string{"storage"}, std::string{"management"}, path::host, path::catalog, path::leases, path::tier("fast")})
-    caf::actor_cast<caf::abstract_actor*>(find<caf::strong_actor_ptr>(path))->attach_functor([&ended, path] { ended.push_back(path); });
+  for (const auto& path :
+       {std::string{"storage"}, std::string{"management"}, path::host, path::catalog, path::leases, path::tier("fast")})
+    caf::actor_cast<caf::abstract_actor*>(find<caf::strong_actor_ptr>(path))->attach_functor([&ended, path] {
+      ended.push_back(path);
+    });
   BOOST_TEST((ask_for<caf::unit_t>(60s, root, atom::stop_v) == caf::expected<caf::unit_t>{caf::unit}));
   run();
-  BOOST_TEST((ended
-              == std::vector<std::string>{path::host, path::leases, path::catalog, "management", path::tier("fast"), "storage"}));
+  BOOST_TEST((ended == std::vector<std::string>{path::host, path::leases, path::catalog, "management",
+                                                path::tier("fast"), "storage"}));
   BOOST_TEST((refusal<std::vector<actor_info>>(root, atom::list_v) == errc::unavailable));
   BOOST_TEST(context->directory->list("").empty());
   // Attached for good: the next start restores it.

@@ -74,7 +74,8 @@ BOOST_AUTO_TEST_CASE(an_orphan_on_the_device_is_adopted_while_it_is_empty) {
   full.allocated_bytes = 4096;
   start();
   BOOST_TEST((refusal<shard_home>(tier("memory"), atom::create_v, home(1, 1, 0, "memory"), size) == errc::none));
-  BOOST_TEST((refusal<shard_home>(tier("memory"), atom::create_v, home(2, 1, 0, "memory"), size) == errc::already_exists));
+  BOOST_TEST(
+    (refusal<shard_home>(tier("memory"), atom::create_v, home(2, 1, 0, "memory"), size) == errc::already_exists));
 }
 
 BOOST_AUTO_TEST_CASE(a_full_tier_makes_no_shard_and_promises_no_room) {

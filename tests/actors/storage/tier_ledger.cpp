@@ -19,7 +19,7 @@ shard_home home(uint64_t index, uint64_t of = 1, uint64_t fence = 0) {
 }
 
 lease_grant grant(uint64_t holder, const shard_home& of, uint64_t fence = 0, caf::timespan term = 10s,
-  lease_mode mode = lease_mode::write) {
+                  lease_mode mode = lease_mode::write) {
   lease_grant x;
   x.id = lease_id{holder * 1000 + of.id.index.value()};
   x.holder = holder_id{holder};
@@ -218,31 +218,31 @@ BOOST_AUTO_TEST_CASE(used_bytes_is_the_sum_of_rows_and_reservations_whatever_hap
     for (int i = 0; i < 400; ++i) {
       const uint64_t index = random() % 8, bytes = random() % 40'000;
       switch (random() % 4) {
-        case 0:
-          ledger.put(shard(index), generation{1}, row(bytes));
+      case 0:
+        ledger.put(shard(index), generation{1}, row(bytes));
+        rows[index] = bytes;
+        break;
+      case 1:
+        ledger.erase(shard(index), generation{1});
+        rows.erase(index);
+        break;
+      case 2:
+        ledger.measure(shard(index), generation{1}, bytes, i, 1s);
+        if (rows.count(index))
           rows[index] = bytes;
-          break;
-        case 1:
-          ledger.erase(shard(index), generation{1});
-          rows.erase(index);
-          break;
-        case 2:
-          ledger.measure(shard(index), generation{1}, bytes, i, 1s);
-          if (rows.count(index))
-            rows[index] = bytes;
-          break;
-        case 3: {
-          uint64_t others = 0;
-          for (auto& [id, x] : rows)
-            others += x;
-          for (auto& [id, x] : reservations)
-            others += id == index ? 0 : x;
-          const bool fits = bytes == 0 || others + bytes <= 100'000;
-          BOOST_TEST_REQUIRE((ledger.reserve(shard(index), bytes) == errc::none) == fits, "seed " << seed);
-          if (fits)
-            reservations[index] = bytes;
-          break;
-        }
+        break;
+      case 3: {
+        uint64_t others = 0;
+        for (auto& [id, x] : rows)
+          others += x;
+        for (auto& [id, x] : reservations)
+          others += id == index ? 0 : x;
+        const bool fits = bytes == 0 || others + bytes <= 100'000;
+        BOOST_TEST_REQUIRE((ledger.reserve(shard(index), bytes) == errc::none) == fits, "seed " << seed);
+        if (fits)
+          reservations[index] = bytes;
+        break;
+      }
       }
       uint64_t sum = 0;
       for (auto& [id, x] : rows)

@@ -35,8 +35,8 @@ public:
     children_ = std::make_unique<children>(self_, w->context, "parent");
     for (const auto& name : names)
       children_->start({name, "varve.worker", [this, w, name] {
-        return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(worker, w, name));
-      }});
+                          return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(worker, w, name));
+                        }});
     return {
       [](atom::tick) {},
       [this](atom::start, const std::string& path) { children_->on_start(path); },
@@ -50,7 +50,7 @@ private:
 };
 
 parent_actor::behavior_type parent(parent_actor::stateful_pointer<parent_state> self, std::shared_ptr<world> w,
-  std::vector<std::string> names) {
+                                   std::vector<std::string> names) {
   return self->state.make_behavior(w, std::move(names));
 }
 

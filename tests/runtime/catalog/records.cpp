@@ -29,7 +29,9 @@ BOOST_AUTO_TEST_CASE(records_are_read_as_they_were_written) {
   BOOST_TEST((h2.of == h.of));
   BOOST_TEST(h2.tier == "slow");
 
-  migration_record m{migration_id{9}, h.id, "a", "b", generation{1}, generation{2}, migration_state::committed, "why \"not\"", 1, 2}, m2;
+  migration_record m{migration_id{9}, h.id, "a", "b", generation{1}, generation{2}, migration_state::committed,
+                     "why \"not\"",   1,    2},
+    m2;
   BOOST_REQUIRE(!decode(encode(m), m2));
   BOOST_TEST(encode(m2) == encode(m));
   BOOST_TEST((m2.state == migration_state::committed));
@@ -52,15 +54,17 @@ BOOST_AUTO_TEST_CASE(unknown_fields_are_ignored_and_missing_ones_have_their_defa
 
 BOOST_AUTO_TEST_CASE(what_is_no_record_is_refused) {
   volume_record v;
-  for (auto text : {"", "null", "[]", "{", "{}", R"({"id":0,"shard_size":4194304})", R"({"id":-1,"shard_size":4194304})",
-         R"({"id":1,"shard_size":0})", R"({"id":1,"shard_size":4194305})", R"({"id":1,"shard_size":4194304,"name":5})",
-         R"({"id":1,"shard_size":4194304,"sensitivity":3})", R"({"id":1,"shard_size":4194304,"attached":1})"})
+  for (auto text :
+       {"", "null", "[]", "{", "{}", R"({"id":0,"shard_size":4194304})", R"({"id":-1,"shard_size":4194304})",
+        R"({"id":1,"shard_size":0})", R"({"id":1,"shard_size":4194305})", R"({"id":1,"shard_size":4194304,"name":5})",
+        R"({"id":1,"shard_size":4194304,"sensitivity":3})", R"({"id":1,"shard_size":4194304,"attached":1})"})
     BOOST_TEST((code_of(decode(text, v)) == errc::bad_format), text);
   shard_home h;
   const auto good = key::shard({volume_id{1}, shard_index{1}});
   BOOST_TEST((code_of(decode(good, R"({"tier":"fast"})", h)) == errc::bad_format));
   BOOST_TEST((code_of(decode(good, R"({"generation":1})", h)) == errc::bad_format));
-  for (auto key : {"", "shard/1/2", "shard/000000000000000g/0000000000000000", "volume/0000000000000001/0000000000000000"})
+  for (auto key :
+       {"", "shard/1/2", "shard/000000000000000g/0000000000000000", "volume/0000000000000001/0000000000000000"})
     BOOST_TEST((code_of(decode(key, R"({"tier":"fast","generation":1})", h)) == errc::bad_format), key);
   migration_record m;
   BOOST_TEST((code_of(decode(R"({"id":1,"state":6})", m)) == errc::bad_format));

@@ -22,7 +22,8 @@ namespace {
 
 catalog_result commit(catalog_store& store, std::string key, std::string value, bool erase = false) {
   std::promise<catalog_result> answer;
-  store.commit({{}, {{std::move(key), std::move(value), erase}}}, [&](catalog_result x) { answer.set_value(std::move(x)); });
+  store.commit({{}, {{std::move(key), std::move(value), erase}}},
+               [&](catalog_result x) { answer.set_value(std::move(x)); });
   return answer.get_future().get();
 }
 
@@ -53,7 +54,8 @@ BOOST_AUTO_TEST_CASE(what_was_answered_is_there_after_kill_9) {
     caf::error problem;
     auto store = sqlite_store::open({folder.path, 0}, problem);
     for (unsigned char i = 0; i < 200; ++i)
-      if (!store || commit(*store, "key" + std::to_string(i), "value").status != errc::none || write(ends[1], &i, 1) != 1)
+      if (!store || commit(*store, "key" + std::to_string(i), "value").status != errc::none ||
+          write(ends[1], &i, 1) != 1)
         _exit(1);
     pause();
   }
@@ -120,7 +122,8 @@ BOOST_AUTO_TEST_CASE(answers_come_in_the_order_of_the_calls_and_all_before_the_s
     if (i % 7 == 0)
       store->list("", "", 1, [&order, i](const catalog_result&) { order.push_back(i); });
     else
-      store->commit({{}, {{std::to_string(i), "x", false}}}, [&order, i](const catalog_result&) { order.push_back(i); });
+      store->commit({{}, {{std::to_string(i), "x", false}}},
+                    [&order, i](const catalog_result&) { order.push_back(i); });
   store.reset();
   BOOST_REQUIRE(order.size() == 500u);
   BOOST_TEST(std::is_sorted(order.begin(), order.end()));
@@ -132,9 +135,9 @@ BOOST_AUTO_TEST_CASE(removals_go_through_on_a_full_device) {
   temporary_folder folder;
   const auto child = fork();
   if (child == 0) {
-    if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0
-        || mount("tmpfs", folder.path.c_str(), "tmpfs", 0, "size=8m") != 0)
+    if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", folder.path.c_str(), "tmpfs", 0, "size=8m") != 0)
       _exit(77);
     caf::error problem;
     auto store = sqlite_store::open({folder.path, 2 << 20}, problem);
