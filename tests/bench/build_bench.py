@@ -10,8 +10,7 @@ def arguments(parser):
 
 
 def measure(report, options, folder):
-    harness.run("cmake", "-S", harness.ROOT, "-B", folder / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-                "-DVARVE_WERROR=ON", "-DCMAKE_CXX_COMPILER_LAUNCHER=", timeout=300)
+    harness.run("cmake", "-S", harness.ROOT, "-B", folder / "build", "--preset", "release", "-DCMAKE_CXX_COMPILER_LAUNCHER=", timeout=300)
     began = time.monotonic()
     harness.run("cmake", "--build", folder / "build", timeout=3600)
     seconds = time.monotonic() - began
