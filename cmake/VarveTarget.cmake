@@ -44,7 +44,9 @@ function(varve_test name)
     varve_test_settings(test_${name})
     target_precompile_headers(test_${name} REUSE_FROM varve_test_headers)
   endif()
-  target_link_libraries(test_${name} PRIVATE ${arg_LIBS} Boost::unit_test_framework)
+  target_link_libraries(test_${name} PRIVATE varve_test_main ${arg_LIBS}
+    # Unoptimized, a file that includes coroutines refers to their memory, used or not.
+    $<TARGET_NAME_IF_EXISTS:varve_reactor>)
   if(NOT name MATCHES "${VARVE_TEST_ONLY}")
     return()
   endif()

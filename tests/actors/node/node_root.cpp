@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE node_root
 #include <boost/test/unit_test.hpp>
 
 #include "actors/node_root.hpp"

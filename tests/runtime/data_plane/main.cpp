@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE data_plane
 #include <boost/test/unit_test.hpp>
 
 // Coroutines that a crash ended never come back for their frames.

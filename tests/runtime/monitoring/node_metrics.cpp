@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE monitoring
 #include "runtime/monitoring/node_metrics.hpp"
 
 #include <cstdio>

@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE nbd
 #include <boost/test/unit_test.hpp>
 
 #include "runtime/nbd/nbd_negotiation.hpp"

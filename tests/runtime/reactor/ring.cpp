@@ -1,5 +1,4 @@
 // What every ring must do, whatever is behind it: one table of cases, run over all three.
-#define BOOST_TEST_MODULE ring
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 

@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE task
 #include <boost/test/unit_test.hpp>
 
 #include <atomic>

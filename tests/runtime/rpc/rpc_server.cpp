@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE rpc
 #include "runtime/rpc/rpc_server.hpp"
 
 #include <atomic>

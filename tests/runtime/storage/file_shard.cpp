@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE file_shard
 #include <boost/test/unit_test.hpp>
 
 #include <chrono>

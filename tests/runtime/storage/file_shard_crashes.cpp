@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE file_shard_crashes
 #include <boost/test/unit_test.hpp>
 
 #include "tests/runtime/storage/storage_fixture.hpp"

@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE memory_shard
 #include <boost/test/unit_test.hpp>
 
 #include <cstring>

@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE trace
 #include "runtime/trace/trace_file.hpp"
 
 #include <cstdio>
