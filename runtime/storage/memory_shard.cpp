@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "rdma/checksum.hpp"
+#include "rdma/copy.hpp"
 #include "runtime/reactor/async.hpp"
 
 namespace varve {
@@ -164,7 +165,7 @@ errc memory_shard::write_now(uint64_t offset, std::span<const std::byte> from) n
     if (part.size() == block_size) {
       // The sum is of what was given, so that a fault on the way into memory is seen.
       auto crc = crc32c(part);
-      std::memcpy(contents_.bytes().data() + offset, part.data(), block_size);
+      copy_bytes(contents_.block(offset / block_size), part);
       contents_.table.set_written(offset / block_size, crc);
     } else if (auto status = merge_now(offset, part.size(), part.data()); status != errc::none) {
       changed(first, end - first);
@@ -320,7 +321,7 @@ task<errc> memory_shard::write_with_sums(uint64_t offset, std::span<const std::b
       punch_now(first + i, first + i + 1);
       continue;
     }
-    std::memcpy(contents_.block(first + i).data(), from.data() + i * block_size, block_size);
+    copy_bytes(contents_.block(first + i), from.subspan(i * block_size, block_size));
     contents_.table.set_written(first + i, sums.crcs[i]);
     changed(first + i, 1);
   }
