@@ -38,6 +38,10 @@ constexpr int needed_ops[] = {
   IORING_OP_TIMEOUT,   IORING_OP_ASYNC_CANCEL,
 };
 
+bool of_file(ring_op x) noexcept {
+  return x == ring_op::read || x == ring_op::write || x == ring_op::sync || x == ring_op::allocate;
+}
+
 // Only for what cannot happen unless the ring itself is broken: nothing that was acknowledged depends on it.
 [[noreturn]] void broken(const char* what, int error) {
   std::fprintf(stderr, "varve: io_uring: %s: %s\n", what, std::strerror(error));
@@ -83,7 +87,8 @@ private:
   bool lively_ = false;      // the last wait brought something
   unsigned spin_misses_ = 0; // in a row
   unsigned spin_skipped_ = 0;
-  uint64_t in_flight_ = 0; // entries that will give a completion, ours (wake, cancellations) included
+  uint64_t in_flight_ = 0;       // entries that will give a completion, ours (wake, cancellations) included
+  uint64_t files_in_flight_ = 0; // those of files
   boot_time now_ = detail::read_boot_clock();
   detail::operation_list overflow_;
   detail::operation_list cancels_;
@@ -239,6 +244,7 @@ void uring_ring::prepare(io_uring_sqe& entry, ring_operation& x) {
   }
   io_uring_sqe_set_data(&entry, &x);
   ++in_flight_;
+  files_in_flight_ += of_file(x.op);
 }
 
 void uring_ring::submit(ring_operation& x) {
@@ -382,6 +388,11 @@ void uring_ring::reap() {
     if (x->phase == cancelling)
       cancels_.remove(*x);
     x->phase = idle;
+    if (of_file(x->op)) {
+      --files_in_flight_;
+      // Who waits for a device takes its time; a look would only slow down the processor's other half, and the host.
+      lively_ = false;
+    }
     finish(*x, result);
   }
 }
@@ -391,6 +402,9 @@ void uring_ring::reap() {
 bool uring_ring::spin_worthwhile() noexcept {
   constexpr unsigned misses_max = 4, skips_max = 16;
   if (spin_time_ == boot_time{0} || !lively_)
+    return false;
+  // A device takes longer than we would look; and where it is virtual, its host may need this very processor for it.
+  if (files_in_flight_ > 0)
     return false;
   if (spin_misses_ < misses_max)
     return true;
