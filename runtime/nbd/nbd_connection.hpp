@@ -65,7 +65,7 @@ private:
   static constexpr size_t rounds_max = 8;  // before others have their turn
   // A write's payload goes to the backend in pieces of so much at most, while the rest is still arriving: the client
   // is not held up by the backend's copying, and a piece stays in the processor's cache until it is written.
-  static constexpr size_t piece_bytes = 128u << 10;
+  static constexpr size_t piece_bytes = 256u << 10;
 
   template <void (nbd_connection::*F)(int32_t)>
   void prepare(operation& x, ring_op op);
