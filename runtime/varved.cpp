@@ -276,6 +276,7 @@ std::vector<shard_store_options> node::tier_options() {
     o.directory = x.path;
     o.io = x.io;
     o.emulate = x.emulate;
+    o.checkpoint_after = x.checkpoint_after;
     o.on_mismatch = [publish = publisher(directory_), tier = x.name](shard_id id, uint64_t offset) {
       publish("CHECKSUM_MISMATCH",
               fmt::format("tier {} volume {} shard {} offset {}", tier, id.volume.value(), id.index.value(), offset));

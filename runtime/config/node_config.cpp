@@ -108,6 +108,10 @@ void read_tier(table_reader t, tier_config& x, const node_config& node) {
     t.one_of<file_io>("io", x.io, {{"direct", file_io::direct}, {"buffered", file_io::buffered}});
   if (!is_file && t.has("io"))
     t.refuse("io", "a memory tier has none", "no io, or kind = \"file\"");
+  if (is_file || t.has("checkpoint_after"))
+    t.duration("checkpoint_after", x.checkpoint_after, 100ms, 1h);
+  if (!is_file && t.has("checkpoint_after"))
+    t.refuse("checkpoint_after", "a memory tier has none", "no checkpoint_after, or kind = \"file\"");
   if (!t.size("capacity", x.capacity_bytes, shard_size_min, size_limit) && !t.has("capacity"))
     t.refuse("capacity", "it is missing", "a size such as \"20GiB\"");
   t.number("cost", x.cost, 0);

@@ -24,6 +24,9 @@ struct tier_config {
   /// Of a month and GiB, in whatever currency: only the ratios count.
   double cost = 0;
   tier_emulation emulate;
+  /// Of a file tier: a shard's checksum table goes to disk, and its intent marks end, when it had no write for so long.
+  /// Longer spares who writes in bursts the syncs of marking anew; what is marked at a crash is recomputed, unverified.
+  std::chrono::nanoseconds checkpoint_after = std::chrono::seconds{15};
 };
 
 /// [lease]: see DESIGN section 6. The holder stops at term − drift after it asked.

@@ -65,8 +65,9 @@ void intent_map::finish_clearing() noexcept {
     durable_[i] &= wanted_[i];
   }
   clearing_.clear();
+  // Who wrote at random before will again; who did not is back at one region soon.
   if (!any())
-    span_ = 1;
+    span_ = std::max<size_t>(1, span_ / 2);
 }
 
 void intent_map::load(std::span<const std::byte> bits) {

@@ -23,8 +23,8 @@ public:
   bool marked(size_t region) const noexcept { return wanted_[region / 64] >> region % 64 & 1; }
   bool any() const noexcept;
 
-  /// Asks for marks with the next header. The first marking since all was clean marks just what is asked; later ones an
-  /// aligned span around it that doubles each time, up to the shard: random writes don't pay a sync for each region.
+  /// Asks for marks with the next header: at first for just what is asked, then for an aligned span around it that
+  /// doubles each time, up to the shard, and halves when all is clean: random writes don't pay a sync for each region.
   void want(size_t first, size_t count) noexcept;
 
   /// A range is about to be changed: a checkpoint under way must leave its marks.

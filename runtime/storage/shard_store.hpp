@@ -28,7 +28,7 @@ struct shard_store_options {
   file_io io = file_io::direct;
   tier_emulation emulate;
   /// Table and intent bits are written back when a shard had no write for this long.
-  std::chrono::nanoseconds checkpoint_after{std::chrono::seconds{2}};
+  std::chrono::nanoseconds checkpoint_after{std::chrono::seconds{15}};
   /// Told of every block that is not what was written: `offset` in bytes from the shard's start. Called on the
   /// reactor's thread in the middle of a read; must only pass it on. May be empty.
   std::function<void(shard_id, uint64_t offset)> on_mismatch;

@@ -12,6 +12,9 @@ BLOCK = 4096
 
 
 class rot(SystemTest):
+    options = {"tiers": [{"name": name, "kind": "file", "path": name, "io": io, "capacity": "8GiB",
+                          "checkpoint_after": "1s"} for name, io in (("fast", "direct"), ("slow", "buffered"))]}
+
     def setUp(self):
         super().setUp()
         self.volume = self.node.volume("vm1", "64MiB")
@@ -27,8 +30,8 @@ class rot(SystemTest):
         client.disconnect()
 
     def settle(self):
-        """Until checksum tables are on disk and intent marks are gone: checkpoint_after is 2 s."""
-        time.sleep(3.5)
+        """Until checksum tables are on disk and intent marks are gone: checkpoint_after is 5 s."""
+        time.sleep(8)
 
     def flip(self, number, bit=12345):
         """Flips one bit of a block in whichever shard file holds it; the block is found by its bytes."""

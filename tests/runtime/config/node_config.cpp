@@ -1,4 +1,3 @@
-#define BOOST_TEST_MODULE config
 #include "runtime/config/node_config.hpp"
 
 #include <algorithm>
@@ -65,7 +64,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
                  "[rpc]\nsocket='s'\nconnections=9\ntimeout='4s'\n[http]\nlisten='[::1]:80'\n"
                  "[log]\nlevel='debug'\nfile='l'\n[debug]\nallow_kill=true\n"
                  "[[tier]]\nname='m'\nkind='memory'\ncapacity=1048576\ncost=1.5\n"
-                 "[[tier]]\nname='f'\nkind='file'\npath='/t'\nio='buffered'\ncapacity='2GiB'\n"
+                 "[[tier]]\nname='f'\nkind='file'\npath='/t'\nio='buffered'\ncapacity='2GiB'\ncheckpoint_after='3s'\n"
                  "emulate={read_latency='5ms',write_latency='6ms',bandwidth='1MiB'}\n");
   for (const auto& p : x.problems)
     BOOST_ERROR(p);
@@ -95,6 +94,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
   BOOST_REQUIRE(c.tiers.size() == 2u);
   BOOST_TEST((c.tiers[0].kind == tier_kind::memory && c.tiers[0].cost == 1.5));
   BOOST_TEST((c.tiers[1].io == file_io::buffered && c.tiers[1].path == "/t"));
+  BOOST_TEST((c.tiers[1].checkpoint_after == 3s));
   BOOST_TEST((c.tiers[1].emulate.read_latency == 5ms && c.tiers[1].emulate.write_latency == 6ms));
   BOOST_TEST(c.tiers[1].emulate.bandwidth_bytes_per_second == 1u << 20);
 }
@@ -182,6 +182,8 @@ BOOST_AUTO_TEST_CASE(tiers_that_cannot_be_are_refused) {
                .starts_with("10:6: tier[m].path: a memory tier has none"));
   BOOST_TEST(refusal(tier + "[[tier]]\nname='m'\nkind='memory'\ncapacity='1GiB'\nio='direct'\n")
                .starts_with("10:4: tier[m].io: a memory tier has none"));
+  BOOST_TEST(refusal(tier + "[[tier]]\nname='m'\nkind='memory'\ncapacity='1GiB'\ncheckpoint_after='1s'\n")
+               .starts_with("10:18: tier[m].checkpoint_after: a memory tier has none"));
 }
 
 BOOST_AUTO_TEST_CASE(http_stays_on_loopback) {
