@@ -64,6 +64,14 @@ class cli(SystemTest):
         done = self.node.varve("shard", "move", "vm1", "--offset", "0", "--to", "memory", "--json", check=False)
         self.assertEqual(json.loads(done.stdout)["error"]["code"], "volatile_tier")
 
+    def test_a_shard_shows_the_lease_it_was_upgraded_to(self):
+        volume = self.node.volume("vm1", "64MiB")
+        client = Client(volume.socket, "vm1")
+        client.read(0, 4096)  # a read lease on all that is absent
+        client.write(0, b"x" * 4096)
+        self.assertEqual({x["mode"] for x in self.node.rows("lease", "ls", "vm1") if x["tier"]}, {"write"})
+        self.assertEqual(self.node.shards("vm1")[0]["lease"], "write")
+
     def test_a_volatile_volume_lives_in_memory_and_moves(self):
         volume = self.node.volume("scratch", "64MiB", "--volatile")
         client = Client(volume.socket, "scratch")

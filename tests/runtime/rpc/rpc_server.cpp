@@ -131,6 +131,32 @@ migration_supervisor_actor::behavior_type fake_migrations(migration_supervisor_a
   };
 }
 
+// One holder with a run of absent shards, in which it wrote shard 1 and read shard 3; shard 5 moves meanwhile.
+lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer) {
+  auto lease = [](const shard_home& of, lease_mode mode, uint64_t count = 1) {
+    lease_info x;
+    x.grant.home = of;
+    x.grant.mode = mode;
+    x.grant.count = count;
+    return x;
+  };
+  return {
+    [](atom::acquire, const lease_request&, const lease_holder_actor&) -> caf::result<std::vector<lease_grant>> {
+      return make_error(errc::unsupported);
+    },
+    [](atom::renew, holder_id) -> caf::result<lease_renewal> { return make_error(errc::unsupported); },
+    [](atom::release, holder_id, shard_id, uint64_t) {},
+    [](atom::evict, shard_id) {},
+    [](atom::refresh, const shard_home&) {},
+    [lease](atom::list, volume_id id) {
+      const shard_home absent{{id, shard_index{1}}, {}, {}, {}};
+      return std::vector<lease_info>{
+        lease(home(1, "fast"), lease_mode::write), lease(home(3, "fast"), lease_mode::read),
+        lease(home(5, "slow"), lease_mode::migration), lease(absent, lease_mode::read, 15)};
+    },
+  };
+}
+
 monitor_actor::behavior_type fake_monitor(monitor_actor::pointer) {
   return {
     [](atom::get) {
@@ -315,6 +341,17 @@ BOOST_FIXTURE_TEST_CASE(shards_come_page_by_page_without_gaps_or_repeats, rpc_fi
   BOOST_TEST(x->migration.value() == 1u);
   BOOST_TEST((code_of(node->shard_show("vm1", 2).error()) == errc::not_found));
   BOOST_TEST((code_of(node->shard_show("vm1", 16).error()) == errc::invalid_argument));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_shard_is_shown_with_its_own_lease_and_not_that_of_the_run_around_it, rpc_fixture) {
+  keep(path::leases, system.spawn(fake_leases));
+  auto node = connect();
+  auto page = node->shard_list("vm1", 0, 16);
+  BOOST_REQUIRE(page);
+  BOOST_REQUIRE(page->shards.size() == 3u);
+  BOOST_TEST(page->shards[0].lease == "write");
+  BOOST_TEST(page->shards[1].lease == "read");
+  BOOST_TEST(page->shards[2].lease == "");
 }
 
 BOOST_FIXTURE_TEST_CASE(a_move_is_cut_at_the_end_of_the_volume, rpc_fixture) {
