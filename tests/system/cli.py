@@ -91,6 +91,13 @@ class cli(SystemTest):
         self.assertIn(str(self.node.rpc_socket), self.node.varve("status", check=False).stderr)
         self.node.start()
 
+    def test_stop_ends_the_node_and_says_nothing(self):
+        self.node.volume("vm1", "64MiB")
+        done = self.node.varve("stop")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(self.node.process.wait(30), 0)
+        self.node.process = None
+
     def test_a_typo_gets_the_nearest_verb(self):
         done = self.node.varve("volme", "ls", check=False)
         self.assertNotEqual(done.returncode, 0)

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <random>
 #include <thread>
 
@@ -197,7 +198,11 @@ struct rpc_fixture {
     parts.directory = directory;
     parts.plane = plane;
     parts.root = [this] { return root; };
-    parts.stop = [this] { stopped = true; };
+    parts.stop = [this] {
+      stopped = true;
+      if (at_stop)
+        at_stop();
+    };
     plane->counters[volume_id{7}].connections = 5;
     to = std::make_unique<gateway>(parts, options);
     std::string problem;
@@ -260,6 +265,7 @@ struct rpc_fixture {
   std::shared_ptr<uint64_t> resized = std::make_shared<uint64_t>(0);
   std::shared_ptr<std::string> killed = std::make_shared<std::string>();
   std::atomic<bool> stopped{false};
+  std::function<void()> at_stop;
   std::shared_ptr<varve::directory> directory = std::make_shared<varve::directory>();
   std::shared_ptr<fake_plane> plane = std::make_shared<fake_plane>();
   caf::actor_system_config config;
@@ -381,6 +387,25 @@ BOOST_FIXTURE_TEST_CASE(the_node_itself_can_be_asked, rpc_fixture) {
   BOOST_TEST(*killed == "management/catalog");
   BOOST_TEST(!node->stop());
   BOOST_TEST(stopped.load());
+}
+
+BOOST_FIXTURE_TEST_CASE(the_end_that_a_client_asked_for_is_answered_before_it_comes, rpc_fixture) {
+  std::thread end;
+  at_stop = [&] {
+    std::promise<void> begun;
+    end = std::thread{[&] {
+      begun.set_value();
+      server.reset();
+    }};
+    begun.get_future().wait();
+    // Until the server has been told to end, and waits for this thread of its own.
+    std::this_thread::sleep_for(100ms);
+  };
+  auto node = connect();
+  BOOST_TEST(!node->stop());
+  BOOST_TEST(stopped.load());
+  end.join();
+  BOOST_TEST((code_of(node->status().error()) == errc::unavailable));
 }
 
 BOOST_FIXTURE_TEST_CASE(killing_needs_the_configuration_s_leave, strict_fixture) {
