@@ -72,6 +72,15 @@ class cli(SystemTest):
         self.assertEqual({x["mode"] for x in self.node.rows("lease", "ls", "vm1") if x["tier"]}, {"write"})
         self.assertEqual(self.node.shards("vm1")[0]["lease"], "write")
 
+    def test_a_shard_shows_what_was_just_asked_of_it(self):
+        volume = self.node.volume("vm1", "64MiB")
+        client = Client(volume.socket, "vm1")
+        for _ in range(3):
+            client.write(0, b"x" * 4096)
+        client.read(0, 4096)
+        shard = self.node.shards("vm1")[0]
+        self.assertEqual((shard["writes"], shard["reads"]), (3, 1))
+
     def test_a_volatile_volume_lives_in_memory_and_moves(self):
         volume = self.node.volume("scratch", "64MiB", "--volatile")
         client = Client(volume.socket, "scratch")
