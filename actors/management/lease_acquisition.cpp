@@ -227,8 +227,9 @@ void lease_manager_state::fence(uint64_t id, size_t i) {
   const auto lease = p.lease;
   self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
     .then(
-      [this, id, i, step](const lease_grant& agreed) {
+      [this, id, i, step, from = tier.address()](const lease_grant& agreed) {
         if (find_piece(id, i, step)) {
+          recorded(agreed, from);
           fenced(id, i, agreed);
           settle(id);
         }

@@ -112,7 +112,7 @@ void lease_manager_state::take_inventory(const std::string& name) {
   }
   self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
     .then(
-      [this, name](const std::vector<lease_grant>& grants) {
+      [this, name, tier](const std::vector<lease_grant>& grants) {
         if (inventory_open_.erase(name) == 0)
           return;
         const auto& options = context_->options.leases;
@@ -122,6 +122,7 @@ void lease_manager_state::take_inventory(const std::string& name) {
           // From its next renewal on the shorter one, until it asks again: the volume's sensitivity is not known here.
           x.term = std::min(options.term, options.term_sensitive);
           table_.adopt(x, context_->now() + full + options.drift_bound);
+          recorded(x, tier.address());
           for (auto id : table_.of_holder(x.holder, x.home.id, 1))
             if (living_->actors.count(id) == 0)
               start_lease(id);
@@ -178,11 +179,40 @@ caf::result<lease_renewal> lease_manager_state::renew(holder_id holder) {
   }
   // Before the answer: storage must not end what the holder still counts on.
   for (const auto& name : tiers)
-    if (auto tier = context_->directory->get<tier_actor>(path::tier(name)))
+    if (auto tier = context_->directory->get<tier_actor>(path::tier(name))) {
+      auto& last_told = recorded_by_[holder].try_emplace(name, tier.address()).first->second;
+      if (last_told != tier.address()) {
+        last_told = tier.address();
+        record_again(holder, name, tier);
+      }
       self_->send(tier, atom::renew_v, holder, result.term + options.drift_bound);
+    }
   result.renewed = renewed;
   result.revision = (incarnation_ << 32) + revisions_[holder];
   return result;
+}
+
+void lease_manager_state::recorded(const lease_grant& x, const caf::actor_addr& tier) {
+  if (table_.holds(x.holder))
+    recorded_by_[x.holder].try_emplace(x.home.tier, tier);
+}
+
+void lease_manager_state::record_again(holder_id holder, const std::string& tier_name, const tier_actor& tier) {
+  for (auto id : table_.of_holder(holder)) {
+    const auto* row = table_.find(id);
+    if (!row->exists() || !row->granted || row->revoking)
+      continue;
+    auto grant = table_.grant(id);
+    if (grant.home.tier != tier_name)
+      continue;
+    self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
+      .then([](const lease_grant&) {},
+            [this, holder, tier_name](const caf::error&) {
+              // With the next keep-alive again; what storage refuses for good, it refuses to the holder's I/O too.
+              if (auto at = recorded_by_.find(holder); at != recorded_by_.end())
+                at->second[tier_name] = caf::actor_addr{};
+            });
+  }
 }
 
 void lease_manager_state::release(holder_id holder, shard_id first, uint64_t count) {
@@ -211,8 +241,8 @@ caf::typed_response_promise<void> lease_manager_state::evict(shard_id shard) {
   const auto held = table_.overlapping(shard, 1);
   x.open = {held.begin(), held.end()};
   if (x.open.empty()) {
-    evictions_.erase(id);
-    deliver_done(promise);
+    // Nobody that we know of: a tier that was started again tells a new manager of nobody.
+    evicted(id);
     return promise;
   }
   for (auto lease : held)
@@ -275,7 +305,7 @@ void lease_manager_state::refresh(const shard_home& home) {
     auto grant = table_.grant(id);
     if (auto tier = context_->directory->get<tier_actor>(path::tier(grant.home.tier)))
       self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-        .then([](const lease_grant&) {},
+        .then([this, from = tier.address()](const lease_grant& x) { recorded(x, from); },
               [this, id](const caf::error& e) {
                 context_->publish("LEASE_NOT_RECORDED",
                                   "lease " + std::to_string(id.value()) + " at the shard's new home: " + context_of(e));
@@ -387,6 +417,7 @@ void lease_manager_state::end(lease_id id, bool clean) {
   if (!table_.holds(holder)) {
     handles_.erase(holder);
     revisions_.erase(holder);
+    recorded_by_.erase(holder);
   }
   wake_later();
 }

@@ -119,6 +119,10 @@ private:
   void evicted(uint64_t id);
   void wake_waiting();
   void wake_later();
+  /// A tier, in this life of its actor, has recorded a lease of a holder.
+  void recorded(const lease_grant& x, const caf::actor_addr& tier);
+  /// Tells a tier again what a holder has there.
+  void record_again(holder_id holder, const std::string& tier_name, const tier_actor& tier);
   void changed(holder_id holder) { revisions_[holder] = ++changes_; }
   lease_holder_actor handle_of(const lease_row& x) const;
 
@@ -138,6 +142,8 @@ private:
   bool waking_ = false;
   std::map<holder_id, lease_holder_actor> handles_;
   std::map<holder_id, uint64_t> revisions_;
+  /// Which life of a tier was told of all that a holder has there: one started since has forgotten it.
+  std::map<holder_id, std::map<std::string, caf::actor_addr>> recorded_by_;
   uint64_t changes_ = 0;
   std::shared_ptr<living> living_;
   std::map<caf::actor_addr, lease_id> by_actor_;

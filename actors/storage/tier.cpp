@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <utility>
 
 #include <caf/exit_reason.hpp>
 
@@ -12,6 +14,10 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr caf::timespan measure_every = 1s;
+/// With less room than this a tier looks before it makes a shard: more than a device takes between two measurements.
+constexpr uint64_t near_bytes = 4ull << 30;
+/// Of whoever waits for a look: what is known by then is no older than if nobody had looked.
+constexpr caf::timespan look_patience = measure_every;
 /// Long against the time between two bursts of a VM, short against what memory an active shard's tables take.
 constexpr caf::timespan idle_after = 60s;
 /// A keeper that ended between look-up and request is asked for again so often.
@@ -128,13 +134,21 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
     promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
     return promise;
   }
+  if (ledger_.free_bytes() < near_bytes)
+    look(look_patience, [this, home, size, promise] { make(home, size, promise); });
+  else
+    make(home, size, promise);
+  return promise;
+}
+
+void tier_state::make(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise) {
   if (auto refused = ledger_.admit(home); refused != errc::none) {
     promise.deliver(make_error(refused, "tier " + settings_.store.name + ", shard " + name_of(home.id)));
-    return promise;
+    return;
   }
   if (ledger_.find(home.id, home.of)) {
     adopt(home, size, promise);
-    return promise;
+    return;
   }
   shard_header header;
   header.id = home.id;
@@ -161,7 +175,6 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
                    .active = true});
       promise.deliver(home);
     }));
-  return promise;
 }
 
 void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise) {
@@ -250,10 +263,8 @@ caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
   if (!loaded_ && bytes > 0)
     return make_error(errc::unavailable, "tier " + settings_.store.name + " is starting");
   if (auto refused = ledger_.reserve(id, bytes); refused != errc::none)
-    return make_error(
-      refused, "tier " + settings_.store.name + " has " +
-                 std::to_string(settings_.capacity_bytes - std::min(settings_.capacity_bytes, ledger_.used_bytes())) +
-                 " bytes left, " + std::to_string(bytes) + " are needed");
+    return make_error(refused, "tier " + settings_.store.name + " has " + std::to_string(ledger_.free_bytes()) +
+                                 " bytes left, " + std::to_string(bytes) + " are needed");
   return caf::unit;
 }
 
@@ -318,7 +329,14 @@ caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation
   return promise;
 }
 
-std::vector<shard_info> tier_state::list(volume_id volume) const {
+caf::typed_response_promise<std::vector<shard_info>> tier_state::list(volume_id volume) {
+  auto promise = self_->make_response_promise<std::vector<shard_info>>();
+  // Whoever has just written wants to see it.
+  look(look_patience, [this, volume, promise]() mutable { promise.deliver(rows_of(volume)); });
+  return promise;
+}
+
+std::vector<shard_info> tier_state::rows_of(volume_id volume) const {
   std::vector<shard_info> result;
   auto at = ledger_.rows().lower_bound({shard_id{volume, shard_index{0}}, generation{0}});
   for (; at != ledger_.rows().end() && at->first.first.volume == volume; ++at) {
@@ -355,20 +373,54 @@ void tier_state::tick() {
   self_->delayed_send(self_, measure_every, atom::tick_v);
   // The holder stops by itself before its term is over; storage waits for as long beyond it.
   ledger_.expire(context_->now() - context_->options.leases.drift_bound);
+  end_patience();
   if (measuring_)
     return; // a device that hangs is not asked again and again
   measuring_ = true;
+  look(caf::timespan::max(), [this] {
+    context_->plane->tier_statistics(returning<std::map<std::string, device_statistics>>(
+      self_, [this](const std::map<std::string, device_statistics>& all) {
+        measuring_ = false;
+        if (auto at = all.find(settings_.store.name); at != all.end())
+          statistics_ = at->second;
+      }));
+    passivate_idle();
+  });
+}
+
+void tier_state::look(caf::timespan patience, std::function<void()> then) {
+  const auto now = context_->now();
+  const bool ends = patience < boot_time::max() - now;
+  next_onlookers_.push_back({ends ? now + patience : boot_time::max(), std::move(then)});
+  if (!looking_)
+    begin_look();
+}
+
+void tier_state::begin_look() {
+  looking_ = true;
+  onlookers_ = std::exchange(next_onlookers_, {});
   context_->plane->list_active(
     settings_.store.name, returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
+      looking_ = false;
       measured(x);
-      context_->plane->tier_statistics(returning<std::map<std::string, device_statistics>>(
-        self_, [this](const std::map<std::string, device_statistics>& all) {
-          measuring_ = false;
-          if (auto at = all.find(settings_.store.name); at != all.end())
-            statistics_ = at->second;
-        }));
-      passivate_idle();
+      const auto served = std::exchange(onlookers_, {});
+      if (!next_onlookers_.empty())
+        begin_look();
+      for (auto& onlooker : served)
+        onlooker.then();
     }));
+}
+
+void tier_state::end_patience() {
+  const auto now = context_->now();
+  std::vector<onlooker> over;
+  for (auto* all : {&onlookers_, &next_onlookers_}) {
+    const auto kept = std::stable_partition(all->begin(), all->end(), [now](auto& x) { return x.patient_until > now; });
+    std::move(kept, all->end(), std::back_inserter(over));
+    all->erase(kept, all->end());
+  }
+  for (auto& x : over)
+    x.then();
 }
 
 void tier_state::measured(const std::vector<shard_counters>& shards) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,10 +52,17 @@ private:
   caf::typed_response_promise<void> remove(shard_id id, generation of);
   void publish(const shard_home& home, bool here);
   caf::typed_response_promise<uint64_t> verify(shard_id id, generation of);
-  std::vector<shard_info> list(volume_id volume) const;
+  caf::typed_response_promise<std::vector<shard_info>> list(volume_id volume);
   caf::result<std::vector<found_shard>> stock() const;
   void tick();
 
+  std::vector<shard_info> rows_of(volume_id volume) const;
+  void make(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise);
+  /// Calls `then` after a look at the active shards that begins now or later; a data path that does not answer is not
+  /// waited for beyond `patience`.
+  void look(caf::timespan patience, std::function<void()> then);
+  void begin_look();
+  void end_patience();
   void load();
   void scanned(const tier_scan& x);
   void measured(const std::vector<shard_counters>& shards);
@@ -77,6 +85,13 @@ private:
   std::map<tier_ledger::key, shard_counters> counters_;
   bool loaded_ = false;
   bool measuring_ = false;
+  struct onlooker {
+    boot_time patient_until{0};
+    std::function<void()> then;
+  };
+  /// One look is under way at a time: who waits for it, and who came too late for it.
+  bool looking_ = false;
+  std::vector<onlooker> onlookers_, next_onlookers_;
   boot_time started_at_{0};
   /// Why the device is taken for failed; empty while it works.
   std::string problem_;

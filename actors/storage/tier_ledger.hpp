@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -54,8 +55,10 @@ public:
 
   uint64_t capacity_bytes() const noexcept { return capacity_bytes_; }
   uint64_t used_bytes() const noexcept { return allocated_bytes_ + reserved_bytes_; }
+  /// 0 when the limit is overrun.
+  uint64_t free_bytes() const noexcept { return capacity_bytes_ - std::min(capacity_bytes_, used_bytes()); }
   /// Whether a new shard of holes may be made: errc::tier_full, errc::already_exists. Thin: it costs nothing until it
-  /// is written, so the last byte may be overrun by what the active shards grow between two measurements.
+  /// is written, so the last byte may be overrun by what the active shards grow after they were measured.
   errc admit(const shard_home& home) const;
   /// Promises room to a migration's sink, instead of what it was promised before; 0 gives it back. errc::tier_full.
   errc reserve(shard_id id, uint64_t bytes);

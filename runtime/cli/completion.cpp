@@ -99,7 +99,7 @@ void fish_lines(const CLI::App& app, const std::vector<std::string>& path, std::
     inner.push_back(x->get_name());
     fish_lines(*x, inner, text);
   }
-} // namespace
+}
 
 } // namespace
 

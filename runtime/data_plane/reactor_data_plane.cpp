@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "messages/errors.hpp"
+#include "runtime/storage/file_store.hpp"
 
 namespace varve {
 
@@ -152,7 +153,8 @@ bool sync_folder_tree(const std::string& directory, std::string& problem) {
 
 std::unique_ptr<reactor_data_plane> reactor_data_plane::make(data_plane_options options, std::string& problem) {
   for (auto& tier : options.tiers)
-    if (tier.kind == tier_kind::file && !sync_folder_tree(tier.directory, problem))
+    if (tier.kind == tier_kind::file &&
+        !(sync_folder_tree(tier.directory, problem) && sweep_unfinished_shards(tier.directory, problem)))
       return nullptr;
   std::vector<std::unique_ptr<varve::ring>> rings;
   std::string refusal;

@@ -521,7 +521,8 @@ void gateway::complete(bridge& on, volume_id volume, std::vector<shard_info> sha
       [all, at, left](const std::vector<lease_info>& held) {
         for (const auto& x : held) {
           auto found = at->find(x.grant.home.id.index.value());
-          if (found != at->end() && x.grant.mode != lease_mode::migration)
+          // Where a shard was made at the beginning of a run of absent ones, the run's lease stays, for the others.
+          if (found != at->end() && x.grant.home.exists() && x.grant.mode != lease_mode::migration)
             (*all)[found->second].lease = to_string(x.grant.mode);
         }
         left->one();

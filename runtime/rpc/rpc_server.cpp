@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <set>
 #include <thread>
 
 #include <capnp/rpc-twoparty.h>
@@ -20,6 +21,9 @@
 namespace varve {
 
 namespace {
+
+/// How long clients may take to read their last answer and close, when the server ends.
+constexpr auto goodbye_time = 500 * kj::MILLISECONDS;
 
 std::string system_problem(const std::string& path) {
   return path + ": " + std::strerror(errno);
@@ -95,8 +99,12 @@ private:
       // Of calls that are not answered yet; a client that asks for more waits.
       system_.setFlowLimit(limits.traversalLimitInWords * 4);
       ++of_.connections_;
+      of_.open_.insert(this);
     }
-    ~connection() noexcept(false) { --of_.connections_; }
+    ~connection() noexcept(false) {
+      of_.open_.erase(this);
+      --of_.connections_;
+    }
 
     server& of_;
     kj::Own<kj::AsyncIoStream> stream_;
@@ -114,9 +122,20 @@ private:
                                                                   kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
                                                                   kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
     capnp::Capability::Client bootstrap = kj::heap<node_service>(to_, plane_);
+    auto& timer = io.provider->getTimer();
     kj::TaskSet tasks{*this};
-    tasks.add(accept(*listener, io.provider->getTimer(), bootstrap, tasks));
+    auto accepting =
+      accept(*listener, timer, bootstrap, tasks).eagerlyEvaluate([this](kj::Exception&& e) { taskFailed(kj::mv(e)); });
     stopped.promise.wait(io.waitScope);
+    accepting = kj::Promise<void>{nullptr};
+    listener = nullptr;
+    // What was answered before goes out first: above all to whoever asked for this end.
+    kj::evalLast([] {}).wait(io.waitScope);
+    // Our half only: a client that still writes when all is closed takes that for the end, and reads no answer any
+    // more.
+    for (auto* x : open_)
+      x->stream_->shutdownWrite();
+    tasks.onEmpty().exclusiveJoin(timer.afterDelay(goodbye_time)).wait(io.waitScope);
   }
 
   kj::Promise<void> accept(kj::ConnectionReceiver& listener, kj::Timer& timer, capnp::Capability::Client bootstrap,
@@ -162,6 +181,7 @@ private:
   std::shared_ptr<data_plane> plane_;
   rpc_options options_;
   std::atomic<uint64_t> connections_{0};
+  std::set<connection*> open_; // of the server's thread
   kj::Own<kj::CrossThreadPromiseFulfiller<void>> stop_;
   std::thread thread_;
 };

@@ -23,7 +23,7 @@ public:
   /// observe; without it there are none.
   static std::unique_ptr<rpc_server> start(const gateway& to, std::shared_ptr<data_plane> plane, rpc_options options,
                                            std::string& problem);
-  /// Closes all connections: what is under way is answered by their end.
+  /// Sends what is answered, then closes all connections: what is under way is answered by their end.
   virtual ~rpc_server() = default;
 
   virtual uint64_t connections() const = 0;

@@ -283,7 +283,7 @@ task<errc> file_store::make_whole(std::string path, const shard_header& header, 
   if (there != -ENOENT)
     co_return errc::device_failed;
   // Under another name until it is whole: a crash leaves a shard or nothing. A leftover of one is overwritten.
-  auto under = path + ".new";
+  auto under = path + std::string{unfinished_suffix};
   std::shared_ptr<file_shard> x;
   auto status = co_await make_file(under, header, x);
   if (status == errc::none) {

@@ -22,6 +22,13 @@ struct shard_file_name {
 std::string to_string(const shard_file_name& x);
 std::optional<shard_file_name> parse_shard_file_name(std::string_view x);
 
+/// A shard's file is made under its name with this behind it, and renamed once it is whole.
+inline constexpr std::string_view unfinished_suffix = ".new";
+
+/// Deletes what crashes during creations left behind. Before the first store of the folder is opened: creations under
+/// way, on whatever reactor, look the same. False with a `problem`. Blocks: not for reactors.
+bool sweep_unfinished_shards(const std::string& directory, std::string& problem);
+
 /// The shards of a directory. While a shard has marks and is idle, the store checkpoints it in the background.
 class file_store final : public shard_store {
 public:

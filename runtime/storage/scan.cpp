@@ -10,6 +10,31 @@
 
 namespace varve {
 
+bool sweep_unfinished_shards(const std::string& directory, std::string& problem) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> leftovers;
+  std::error_code error;
+  for (fs::directory_iterator i{directory, error}, end; !error && i != end; i.increment(error)) {
+    auto name = i->path().filename().string();
+    if (!name.ends_with(unfinished_suffix))
+      continue;
+    name.resize(name.size() - unfinished_suffix.size());
+    // Whatever else ends so is not ours.
+    if (parse_shard_file_name(name) && i->symlink_status().type() == fs::file_type::regular)
+      leftovers.push_back(i->path());
+  }
+  if (error) {
+    problem = directory + ": " + error.message();
+    return false;
+  }
+  for (const auto& path : leftovers)
+    if (!fs::remove(path, error) && error) {
+      problem = path.string() + ": " + error.message();
+      return false;
+    }
+  return true;
+}
+
 std::vector<shard_header> scan_shard_files(const std::string& directory, std::vector<std::string>& problems) {
   namespace fs = std::filesystem;
   std::vector<shard_header> result;

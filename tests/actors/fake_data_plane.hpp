@@ -21,6 +21,7 @@ public:
     shard_header header;
     uint64_t allocated_bytes = 0;
     bool active = false;
+    uint64_t reads = 0, writes = 0;
     /// What raise_fence answers; errc::none for success.
     errc fence_fails = errc::none;
   };
@@ -150,7 +151,7 @@ public:
         return done({e, {}, 0});
       if (shards.count(key))
         return done({errc::already_exists, shards[key].header, shards[key].allocated_bytes});
-      shards[key] = {header, 0, true, errc::none};
+      shards[key] = {.header = header, .active = true};
       done({errc::none, header, 0});
     });
   }
@@ -200,6 +201,8 @@ public:
         if (std::get<0>(key) == tier && row.active) {
           shard_counters x;
           x.id = row.header.id;
+          x.reads = row.reads;
+          x.writes = row.writes;
           x.allocated_bytes = row.allocated_bytes;
           x.of = row.header.generation;
           x.size = row.header.size;

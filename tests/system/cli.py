@@ -64,6 +64,23 @@ class cli(SystemTest):
         done = self.node.varve("shard", "move", "vm1", "--offset", "0", "--to", "memory", "--json", check=False)
         self.assertEqual(json.loads(done.stdout)["error"]["code"], "volatile_tier")
 
+    def test_a_shard_shows_the_lease_it_was_upgraded_to(self):
+        volume = self.node.volume("vm1", "64MiB")
+        client = Client(volume.socket, "vm1")
+        client.read(0, 4096)  # a read lease on all that is absent
+        client.write(0, b"x" * 4096)
+        self.assertEqual({x["mode"] for x in self.node.rows("lease", "ls", "vm1") if x["tier"]}, {"write"})
+        self.assertEqual(self.node.shards("vm1")[0]["lease"], "write")
+
+    def test_a_shard_shows_what_was_just_asked_of_it(self):
+        volume = self.node.volume("vm1", "64MiB")
+        client = Client(volume.socket, "vm1")
+        for _ in range(3):
+            client.write(0, b"x" * 4096)
+        client.read(0, 4096)
+        shard = self.node.shards("vm1")[0]
+        self.assertEqual((shard["writes"], shard["reads"]), (3, 1))
+
     def test_a_volatile_volume_lives_in_memory_and_moves(self):
         volume = self.node.volume("scratch", "64MiB", "--volatile")
         client = Client(volume.socket, "scratch")
@@ -82,6 +99,13 @@ class cli(SystemTest):
         self.assertIn("error", json.loads(done.stdout))
         self.assertIn(str(self.node.rpc_socket), self.node.varve("status", check=False).stderr)
         self.node.start()
+
+    def test_stop_ends_the_node_and_says_nothing(self):
+        self.node.volume("vm1", "64MiB")
+        done = self.node.varve("stop")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(self.node.process.wait(30), 0)
+        self.node.process = None
 
     def test_a_typo_gets_the_nearest_verb(self):
         done = self.node.varve("volme", "ls", check=False)

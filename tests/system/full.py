@@ -3,7 +3,6 @@
 
 import os
 import random
-import time
 
 from harness import MIB, SystemTest, main, run, wait_for
 import nbd_client as n
@@ -153,12 +152,11 @@ class capacity(SystemTest):
             for shard in range(64):
                 for mib in range(4):
                     client.write(shard * 4 * MIB + mib * MIB, b"x" * MIB)
-                # The growth of open shards is looked at every second or so; what is written in less goes over.
-                time.sleep(0.1)
         self.assertEqual(caught.exception.error, n.ENOSPC)
         tier = next(t for t in self.node.rows("tier", "ls") if t["name"] == "fast")
         self.assertGreaterEqual(tier["used"], 8 * MIB)
-        self.assertLess(tier["used"], 200 * MIB)
+        # Made before the limit was reached, some ahead of the writes, a shard is filled beyond it.
+        self.assertLess(tier["used"], 64 * MIB)
 
 
 if __name__ == "__main__":

@@ -354,6 +354,53 @@ BOOST_AUTO_TEST_CASE(a_new_manager_takes_over_what_storage_knows_for_a_full_term
   BOOST_TEST((after.fence >= before.fence));
 }
 
+BOOST_AUTO_TEST_CASE(a_tier_that_was_started_again_is_told_of_leases_with_the_next_keep_alive) {
+  const auto mine = one(acquire(ann, 0, lease_mode::write));
+  acquire(ann, 1, lease_mode::write);
+  BOOST_REQUIRE(ask<lease_renewal>(manager, atom::renew_v, ann));
+  BOOST_TEST(tier().fences.size() == 2u);
+  kill(find<tier_actor>(path::tier("fast")));
+  put(path::tier("fast"), spawn(fake_tier, tiers["fast"]));
+  tier().fences.clear();
+  BOOST_REQUIRE(ask<lease_renewal>(manager, atom::renew_v, ann));
+  BOOST_REQUIRE(tier().fences.size() == 2u);
+  for (const auto& x : tier().fences) {
+    BOOST_TEST((x.holder == ann));
+    BOOST_TEST((x.mode == lease_mode::write));
+    BOOST_TEST((x.fence == mine.fence));
+  }
+  // Once, unless storage did not take it.
+  BOOST_REQUIRE(ask<lease_renewal>(manager, atom::renew_v, ann));
+  BOOST_TEST(tier().fences.size() == 2u);
+  kill(find<tier_actor>(path::tier("fast")));
+  put(path::tier("fast"), spawn(fake_tier, tiers["fast"]));
+  tier().fences.clear();
+  tier().fence_refusals = {errc::unavailable};
+  BOOST_REQUIRE(ask<lease_renewal>(manager, atom::renew_v, ann));
+  BOOST_TEST(tier().fences.size() == 1u);
+  BOOST_REQUIRE(ask<lease_renewal>(manager, atom::renew_v, ann));
+  BOOST_TEST(tier().fences.size() == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_restarted_tier_has_forgotten_is_over_after_one_term) {
+  const auto before = one(acquire(ann, 0, lease_mode::write));
+  restart_manager(); // the tier tells of nothing
+  auto asked = begin_acquire(ben, 0, lease_mode::write);
+  advance(context->options.leases.acquire_timeout + 1s);
+  BOOST_TEST((asked.code() == errc::lease_held));
+  // Its holder learns that nothing is renewed, and is granted at once what it asks for again.
+  BOOST_TEST((refusal<lease_renewal>(manager, atom::renew_v, ann) == errc::not_found));
+  BOOST_TEST((one(acquire(ann, 0, lease_mode::write)).fence >= before.fence));
+}
+
+BOOST_AUTO_TEST_CASE(a_shard_nobody_is_known_to_hold_is_fenced_when_it_is_taken_away) {
+  const auto before = one(acquire(ann, 0, lease_mode::write));
+  restart_manager(); // the tier tells of nothing
+  advance(1s);
+  BOOST_TEST((refusal<caf::unit_t>(manager, atom::evict_v, shard_id{v.id, shard_index{0}}) == errc::none));
+  BOOST_TEST((tier().shards.begin()->second > before.fence));
+}
+
 BOOST_AUTO_TEST_CASE(an_outstanding_lease_nobody_renews_is_fenced_by_a_higher_epoch) {
   auto before = one(acquire(ann, 0, lease_mode::write));
   tier().outstanding = {before};

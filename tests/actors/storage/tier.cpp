@@ -94,6 +94,48 @@ BOOST_AUTO_TEST_CASE(a_full_tier_makes_no_shard_and_promises_no_room) {
   BOOST_TEST(info().used_bytes == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(near_its_capacity_a_tier_looks_before_it_makes_a_shard) {
+  start();
+  make(home(1));
+  row(home(1)).allocated_bytes = 1 << 20;
+  // In the same moment: the next measurement is a second away.
+  BOOST_TEST((refusal<shard_home>(tier(), atom::create_v, home(2), size) == errc::tier_full));
+  row(home(1)).allocated_bytes = 1 << 19;
+  BOOST_TEST((refusal<shard_home>(tier(), atom::create_v, home(2), size) == errc::none));
+}
+
+BOOST_AUTO_TEST_CASE(far_from_its_capacity_a_tier_does_not_look) {
+  options.tiers[0].capacity_bytes = 1ull << 40;
+  make_context();
+  start();
+  plane->calls.clear();
+  make(home(1));
+  BOOST_TEST((plane->calls == std::vector<std::string>{"create_shard"}));
+}
+
+BOOST_AUTO_TEST_CASE(a_listing_shows_what_was_done_a_moment_ago) {
+  start();
+  make(home(1));
+  row(home(1)).reads = 2;
+  row(home(1)).writes = 3;
+  row(home(1)).allocated_bytes = 4096;
+  auto rows = ask<std::vector<shard_info>>(tier(), atom::list_v, volume_id{1});
+  BOOST_REQUIRE(rows);
+  BOOST_REQUIRE(rows->size() == 1u);
+  BOOST_TEST(rows->front().reads == 2u);
+  BOOST_TEST(rows->front().writes == 3u);
+  BOOST_TEST(rows->front().allocated_bytes == 4096u);
+}
+
+BOOST_AUTO_TEST_CASE(a_listing_does_not_wait_for_a_data_path_that_hangs) {
+  start();
+  make(home(1));
+  plane->hold(true);
+  auto rows = ask_for<std::vector<shard_info>>(2s, tier(), atom::list_v, volume_id{1});
+  BOOST_REQUIRE(rows);
+  BOOST_TEST(rows->size() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_failed_device_shows_and_is_forgotten_once_it_works) {
   start();
   plane->fail_next["create_shard"] = errc::device_failed;

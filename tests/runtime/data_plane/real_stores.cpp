@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <future>
 
 #include <boost/test/unit_test.hpp>
@@ -319,9 +320,11 @@ BOOST_AUTO_TEST_CASE(threads_rings_files_and_memory_work_together_and_stop) {
     BOOST_TEST(x.path().extension() != ".sock");
   }
   BOOST_TEST(files >= 1u);
+  std::ofstream{folder / "v9-s0-g1.shard.new"} << "of a creation that a crash cut short";
   // And what was written is there for the next one.
   {
     auto plane = make_data_plane(options, problem);
+    BOOST_TEST(!std::filesystem::exists(folder / "v9-s0-g1.shard.new"));
     std::promise<shard_summary> found;
     plane->activate_shard("file", {volume_id{1}, shard_index{0}}, generation{2},
                           [&](shard_summary x) { found.set_value(x); });

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <random>
 #include <thread>
 
@@ -130,6 +131,32 @@ migration_supervisor_actor::behavior_type fake_migrations(migration_supervisor_a
   };
 }
 
+// One holder with a run of absent shards, in which it wrote shard 1 and read shard 3; shard 5 moves meanwhile.
+lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer) {
+  auto lease = [](const shard_home& of, lease_mode mode, uint64_t count = 1) {
+    lease_info x;
+    x.grant.home = of;
+    x.grant.mode = mode;
+    x.grant.count = count;
+    return x;
+  };
+  return {
+    [](atom::acquire, const lease_request&, const lease_holder_actor&) -> caf::result<std::vector<lease_grant>> {
+      return make_error(errc::unsupported);
+    },
+    [](atom::renew, holder_id) -> caf::result<lease_renewal> { return make_error(errc::unsupported); },
+    [](atom::release, holder_id, shard_id, uint64_t) {},
+    [](atom::evict, shard_id) {},
+    [](atom::refresh, const shard_home&) {},
+    [lease](atom::list, volume_id id) {
+      const shard_home absent{{id, shard_index{1}}, {}, {}, {}};
+      return std::vector<lease_info>{
+        lease(home(1, "fast"), lease_mode::write), lease(home(3, "fast"), lease_mode::read),
+        lease(home(5, "slow"), lease_mode::migration), lease(absent, lease_mode::read, 15)};
+    },
+  };
+}
+
 monitor_actor::behavior_type fake_monitor(monitor_actor::pointer) {
   return {
     [](atom::get) {
@@ -170,7 +197,11 @@ struct rpc_fixture {
     parts.directory = directory;
     parts.plane = plane;
     parts.root = [this] { return root; };
-    parts.stop = [this] { stopped = true; };
+    parts.stop = [this] {
+      stopped = true;
+      if (at_stop)
+        at_stop();
+    };
     plane->counters[volume_id{7}].connections = 5;
     to = std::make_unique<gateway>(parts, options);
     std::string problem;
@@ -233,6 +264,7 @@ struct rpc_fixture {
   std::shared_ptr<uint64_t> resized = std::make_shared<uint64_t>(0);
   std::shared_ptr<std::string> killed = std::make_shared<std::string>();
   std::atomic<bool> stopped{false};
+  std::function<void()> at_stop;
   std::shared_ptr<varve::directory> directory = std::make_shared<varve::directory>();
   std::shared_ptr<fake_plane> plane = std::make_shared<fake_plane>();
   caf::actor_system_config config;
@@ -316,6 +348,17 @@ BOOST_FIXTURE_TEST_CASE(shards_come_page_by_page_without_gaps_or_repeats, rpc_fi
   BOOST_TEST((code_of(node->shard_show("vm1", 16).error()) == errc::invalid_argument));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_shard_is_shown_with_its_own_lease_and_not_that_of_the_run_around_it, rpc_fixture) {
+  keep(path::leases, system.spawn(fake_leases));
+  auto node = connect();
+  auto page = node->shard_list("vm1", 0, 16);
+  BOOST_REQUIRE(page);
+  BOOST_REQUIRE(page->shards.size() == 3u);
+  BOOST_TEST(page->shards[0].lease == "write");
+  BOOST_TEST(page->shards[1].lease == "read");
+  BOOST_TEST(page->shards[2].lease == "");
+}
+
 BOOST_FIXTURE_TEST_CASE(a_move_is_cut_at_the_end_of_the_volume, rpc_fixture) {
   auto node = connect();
   auto x = node->shard_move("vm1", 14, UINT64_MAX, "slow");
@@ -343,6 +386,25 @@ BOOST_FIXTURE_TEST_CASE(the_node_itself_can_be_asked, rpc_fixture) {
   BOOST_TEST(*killed == "management/catalog");
   BOOST_TEST(!node->stop());
   BOOST_TEST(stopped.load());
+}
+
+BOOST_FIXTURE_TEST_CASE(the_end_that_a_client_asked_for_is_answered_before_it_comes, rpc_fixture) {
+  std::thread end;
+  at_stop = [&] {
+    std::promise<void> begun;
+    end = std::thread{[&] {
+      begun.set_value();
+      server.reset();
+    }};
+    begun.get_future().wait();
+    // Until the server has been told to end, and waits for this thread of its own.
+    std::this_thread::sleep_for(100ms);
+  };
+  auto node = connect();
+  BOOST_TEST(!node->stop());
+  BOOST_TEST(stopped.load());
+  end.join();
+  BOOST_TEST((code_of(node->status().error()) == errc::unavailable));
 }
 
 BOOST_FIXTURE_TEST_CASE(killing_needs_the_configuration_s_leave, strict_fixture) {

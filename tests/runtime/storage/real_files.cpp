@@ -98,6 +98,25 @@ BOOST_FIXTURE_TEST_CASE(shards_work_on_real_files_in_both_modes, real_fixture) {
   }
 }
 
+BOOST_FIXTURE_TEST_CASE(what_crashes_during_creations_left_is_swept_and_nothing_else, real_fixture) {
+  const auto name = to_string(shard_file_name{header_for(0, 7).id, generation{1}});
+  auto make = [&](const std::string& x) { std::ofstream{folder + "/" + x} << "x"; };
+  auto there = [&](const std::string& x) { return std::filesystem::exists(folder + "/" + x); };
+  for (const auto& x : {name, name + ".new", std::string{"notes.new"}, std::string{"v1-s2.shard.new"}})
+    make(x);
+  std::filesystem::create_directory(folder + "/" + to_string(shard_file_name{header_for(0, 8).id, generation{1}}) +
+                                    ".new");
+  std::string problem;
+  BOOST_TEST(sweep_unfinished_shards(folder, problem));
+  BOOST_TEST(there(name));
+  BOOST_TEST(!there(name + ".new"));
+  BOOST_TEST(there("notes.new"));
+  BOOST_TEST(there("v1-s2.shard.new"));
+  BOOST_TEST(there(to_string(shard_file_name{header_for(0, 8).id, generation{1}}) + ".new"));
+  BOOST_TEST(!sweep_unfinished_shards(folder + "/none", problem));
+  BOOST_TEST(problem.find("none") != std::string::npos);
+}
+
 BOOST_FIXTURE_TEST_CASE(a_scan_lists_headers_and_names_what_is_not_a_shard, real_fixture) {
   shard_store_options options;
   options.directory = folder;
