@@ -5,9 +5,12 @@
 /// The verbs of messages: at most 10 letters, since CAF 0.17 packs them into 64 bits.
 namespace varve::atom {
 
+// A declared name cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define VARVE_ATOM(verb)                                                                                               \
   using verb = caf::atom_constant<caf::atom(#verb)>;                                                                   \
   inline constexpr verb verb##_v {}
+// NOLINTEND(bugprone-macro-parentheses)
 
 VARVE_ATOM(acquire);
 VARVE_ATOM(activate);
