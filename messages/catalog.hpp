@@ -50,11 +50,14 @@ typename Inspector::result_type inspect(Inspector& f, catalog_change& x) {
 struct catalog_batch {
   std::vector<catalog_comparison> compare;
   std::vector<catalog_change> changes;
+  /// Power loss (not a crash) may take it back until a later batch that is not lazy is answered: for notes that nobody
+  /// acts on, so that they cost no sync.
+  bool lazy = false;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, catalog_batch& x) {
-  return f(caf::meta::type_name("varve::catalog_batch"), x.compare, x.changes);
+  return f(caf::meta::type_name("varve::catalog_batch"), x.compare, x.changes, x.lazy);
 }
 
 struct catalog_page {

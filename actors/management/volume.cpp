@@ -377,6 +377,8 @@ void volume_state::commit(migration_record x, caf::typed_response_promise<migrat
   next.tier = x.to_tier;
   next.of = x.to;
   catalog_batch batch;
+  // How far it came nobody relies on: whoever resumes it asks the two ends. How it ended decides where the data is.
+  batch.lazy = x.state != migration_state::committed && x.state != migration_state::aborted;
   batch.changes.push_back({key::migration(x.id), encode(x), false});
   // Every step, not only the commit: one that was sent before by a predecessor may still be on its way.
   batch.compare.push_back({key::shard(x.shard), map_.revision(x.shard.index)});

@@ -352,6 +352,7 @@ void migration_actor_state::note_ended() {
     return missing(path::catalog);
   // The state is said already; that nothing is left to be done concerns no home.
   catalog_batch batch;
+  batch.lazy = true; // else the next start ends it once more
   batch.changes.push_back({key::migration(record_.id), encode(record_), false});
   self_->request(catalog, context_->options.request_timeout, atom::commit_v, batch)
     .then([this](uint64_t) { step({}); }, [this](const caf::error& e) { failed(e); });

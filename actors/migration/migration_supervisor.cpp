@@ -582,7 +582,10 @@ void migration_supervisor_state::sweep_volume(const std::string& tier, volume_id
                 // A migration, a start or a removal is busy with it: it clears up after itself.
                 if (busy_.count(x.home.id) != 0 || x.home.id.index >= part.end)
                   continue;
-                if (x.incomplete)
+                // Replaced: its removal was not durable yet when power was lost.
+                const auto replaced =
+                  x.sealed_for != generation{0} && at != current.end() && at->second.of >= x.sealed_for;
+                if (x.incomplete || replaced)
                   remove_leftover(tier, x);
                 else
                   unknown(x);
@@ -608,8 +611,10 @@ void migration_supervisor_state::remove_leftover(const std::string& tier, const 
     .then(
       [this, tier, x] {
         busy_.erase(x.home.id);
-        context_->publish("LEFTOVER_REMOVED", "tier " + tier + ": the unfinished sink of shard " + name_of(x.home.id) +
-                                                " generation " + std::to_string(x.home.of.value()));
+        context_->publish("LEFTOVER_REMOVED",
+                          "tier " + tier +
+                            (x.incomplete ? ": the unfinished sink of shard " : ": the former home of shard ") +
+                            name_of(x.home.id) + " generation " + std::to_string(x.home.of.value()));
       },
       [this, x](const caf::error&) { busy_.erase(x.home.id); });
 }

@@ -88,7 +88,11 @@ void tier_state::scanned(const tier_scan& x) {
       continue;
     }
     ledger_.put(header.id, header.generation,
-                {.size = header.size, .allocated = allocated, .fence = header.fence, .incomplete = header.incomplete});
+                {.size = header.size,
+                 .allocated = allocated,
+                 .fence = header.fence,
+                 .incomplete = header.incomplete,
+                 .sealed_for = header.sealed_for});
   }
   for (auto& problem : x.problems)
     context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
@@ -365,7 +369,7 @@ caf::result<std::vector<found_shard>> tier_state::stock() const {
   std::vector<found_shard> result;
   result.reserve(ledger_.rows().size());
   for (auto& [key, row] : ledger_.rows())
-    result.push_back({{key.first, settings_.store.name, key.second, row.fence}, row.incomplete});
+    result.push_back({{key.first, settings_.store.name, key.second, row.fence}, row.incomplete, row.sealed_for});
   return result;
 }
 

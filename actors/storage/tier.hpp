@@ -20,11 +20,12 @@ namespace varve {
 struct found_shard {
   shard_home home;
   bool incomplete = false;
+  generation sealed_for{0};
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, found_shard& x) {
-  return f(caf::meta::type_name("varve::found_shard"), x.home, x.incomplete);
+  return f(caf::meta::type_name("varve::found_shard"), x.home, x.incomplete, x.sealed_for);
 }
 
 /// What whoever clears up after lost migrations asks a tier: the shards that it has now, complete or not.

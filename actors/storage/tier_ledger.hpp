@@ -27,6 +27,8 @@ struct tier_row {
   uint64_t operations = 0;
   /// The sink of a migration that is not over.
   bool incomplete = false;
+  /// Found sealed: the generation that replaces it, if its migration was committed.
+  generation sealed_for{0};
   bool active = false;
 };
 

@@ -172,7 +172,9 @@ std::vector<catalog_result> sqlite_file::commit(const std::vector<const catalog_
 
 int sqlite_file::transaction(const std::vector<const catalog_batch*>& batches, std::vector<catalog_result>& results) {
   const auto revision_before = revision_;
-  int code = step(begin_.get());
+  int code = sync_commits(!std::all_of(batches.begin(), batches.end(), [](auto* x) { return x->lazy; }));
+  if (code == SQLITE_OK)
+    code = step(begin_.get());
   for (size_t i = 0; i < batches.size() && code == SQLITE_OK; ++i) {
     results[i] = {};
     code = apply(*batches[i], results[i]);
@@ -259,6 +261,16 @@ int sqlite_file::prepare(const char* sql, statement& out) {
 
 int sqlite_file::execute(const char* sql) {
   return sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr);
+}
+
+// Of a log that is synced, all before is synced, too.
+int sqlite_file::sync_commits(bool on) {
+  if (on == commits_are_synced_)
+    return SQLITE_OK;
+  const int code = execute(on ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+  if (code == SQLITE_OK)
+    commits_are_synced_ = on;
+  return code;
 }
 
 int sqlite_file::one_number(const char* sql, uint64_t& out) {

@@ -40,6 +40,8 @@ private:
   int start();
   int apply(const catalog_batch& batch, catalog_result& result);
   int transaction(const std::vector<const catalog_batch*>& batches, std::vector<catalog_result>& results);
+  /// Whether COMMIT returns only when the log is on disk.
+  int sync_commits(bool on);
   catalog_result failed(int code);
 
   void make_reserve();
@@ -52,6 +54,7 @@ private:
   int reserve_ = -1;
   uint64_t reserved_bytes_ = 0;
   uint64_t commits_ = 0;
+  bool commits_are_synced_ = true;
   /// A sync has failed: no answer can be trusted to be durable.
   bool broken_ = false;
 };

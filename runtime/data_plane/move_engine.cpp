@@ -397,21 +397,15 @@ task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
   out.copied_bytes += round.copied_bytes;
   if (status != errc::none)
     co_return status;
-  status = co_await sink.shard->flush();
-  if (status != errc::none)
-    co_return status;
   const auto& a = source.shard->sums();
   const auto& b = sink.shard->sums();
   if (a.states != b.states || a.crcs != b.crcs) {
     m->compare_next = true;
     co_return errc::checksum_mismatch;
   }
-  // The fence travels: an epoch that the source refuses must not get in at the sink.
-  if (source.header->fence > sink.header->fence)
-    status = co_await sink.shard->raise_fence(source.header->fence);
-  // Whole before the source is out of service: a crash in between leaves the source in charge.
-  if (status == errc::none && sink.header->incomplete)
-    status = co_await sink.shard->complete();
+  // Whole before the source is out of service: a crash in between leaves the source in charge. The fence travels: an
+  // epoch that the source refuses must not get in at the sink.
+  status = co_await sink.shard->complete(source.header->fence);
   if (status == errc::none)
     status = co_await source.shard->seal(m->ends.id, m->ends.to);
   co_return status;

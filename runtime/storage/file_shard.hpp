@@ -38,7 +38,8 @@ public:
   file_shard(std::shared_ptr<file_shard_host> host, shard_file file, const shard_header& header);
   ~file_shard() override;
 
-  /// Writes headers and an empty table to a file of full length, and syncs it.
+  /// Writes headers and an empty table to a file of full length, and syncs it. Not an incomplete one's: after a crash
+  /// it is compared or made anew. All its regions are marked from the start, since it is to be written from end to end.
   task<errc> format();
   /// Reads and checks headers and table, and recovers what the intent bitmap marks.
   task<errc> load();
@@ -59,7 +60,7 @@ public:
   task<errc> checkpoint() override;
   task<errc> raise_fence(epoch to) override;
   task<errc> seal(migration_id by, generation replaced_by) override;
-  task<errc> complete() override;
+  task<errc> complete(epoch fence) override;
   task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) override;
 
   void track_changes(bool on) override { table_.track_changes(on); }
@@ -105,9 +106,15 @@ private:
   task<errc> intend(uint64_t first, uint64_t count);
   /// The header as it is now in memory, durable.
   task<errc> persist();
-  task<errc> write_header();
+  /// `both`: to one slot after the other, for a file whose older header need not survive; one sync.
+  task<errc> write_header(bool both = false);
+  task<errc> write_whole();
+  /// The file's name survives power loss.
+  task<errc> sync_name();
   task<errc> sync_now();
   task<errc> write_checkpoint();
+  /// The table's pages as they are now, in `memory`.
+  std::span<table_record> encode(const std::vector<uint64_t>& pages, uint64_t sequence, lent_buffer& memory) const;
   task<errc> write_pages(const std::vector<uint64_t>& pages, std::span<table_record> records, bool other_slot);
 
   // -- opening (file_shard_recovery.cpp)
@@ -132,6 +139,8 @@ private:
   uint64_t persist_asked_ = 0, persist_done_ = 0;
   bool persisting_ = false;
   wait_list persist_ended_;
+  /// Of an incomplete file: whether its folder was synced since it was made or opened.
+  bool name_durable_ = true;
   /// The older header slot differs from the newer in what it says.
   bool unequal_slots_ = false;
 

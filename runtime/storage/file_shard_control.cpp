@@ -68,24 +68,27 @@ task<errc> file_shard::persist() {
   co_return errc::none;
 }
 
-task<errc> file_shard::write_header() {
+task<errc> file_shard::write_header(bool both) {
   lent_buffer memory{device_.buffers(), header_slot_bytes};
   auto marks = intents_.begin_persist();
-  auto* record = new (memory.bytes().data()) header_record(record_of(header_));
-  record->sequence = header_sequence_ + 1;
-  pages_.store_slots(*record);
-  intent_map::store(marks, std::as_writable_bytes(std::span{record->intents}));
-  finish(*record);
-  // A failed write leaves the older slot as it was; the next one goes to the same place.
-  auto slot = static_cast<unsigned>(record->sequence % 2);
   unequal_slots_ = true;
-  auto status = co_await write_fully(device_.ring(), file_.fd, layout_.header_at(slot), memory.bytes());
-  if (status != errc::none)
-    co_return errc::device_failed;
-  status = co_await sync_now();
+  const auto last = header_sequence_ + (both ? 2 : 1);
+  for (auto sequence = header_sequence_ + 1; sequence <= last; ++sequence) {
+    auto* record = new (memory.bytes().data()) header_record(record_of(header_));
+    record->sequence = sequence;
+    pages_.store_slots(*record);
+    intent_map::store(marks, std::as_writable_bytes(std::span{record->intents}));
+    finish(*record);
+    // A failed write leaves the older slot as it was; the next one goes to the same place.
+    auto slot = static_cast<unsigned>(sequence % 2);
+    auto status = co_await write_fully(device_.ring(), file_.fd, layout_.header_at(slot), memory.bytes());
+    if (status != errc::none)
+      co_return errc::device_failed;
+  }
+  auto status = co_await sync_now();
   if (status != errc::none)
     co_return status;
-  header_sequence_ = record->sequence;
+  header_sequence_ = last;
   intents_.persisted(marks);
   co_return errc::none;
 }
@@ -111,14 +114,61 @@ task<errc> file_shard::seal(migration_id by, generation replaced_by) {
   co_return status;
 }
 
-task<errc> file_shard::complete() {
+task<errc> file_shard::complete(epoch fence) {
   if (!header_.incomplete)
-    co_return failed_ ? errc::shard_failed : errc::none;
+    co_return co_await raise_fence(fence);
+  auto status = co_await sync_name();
+  if (status != errc::none)
+    co_return status;
+  while (checkpointing_)
+    co_await checkpoint_ended_.wait();
+  while (persisting_)
+    co_await persist_ended_.wait();
+  checkpointing_ = persisting_ = true;
+  header_.fence = std::max(header_.fence, fence);
   header_.incomplete = false;
-  auto status = co_await persist();
+  status = co_await write_whole();
   if (status != errc::none)
     header_.incomplete = true;
+  checkpointing_ = persisting_ = false;
+  checkpoint_ended_.notify_all();
+  persist_ended_.notify_all();
   co_return status;
+}
+
+/// Everything with one sync. Until it has returned nobody counts on this file, so that its parts need no order.
+task<errc> file_shard::write_whole() {
+  if (failed_)
+    co_return errc::shard_failed;
+  intents_.begin_clearing();
+  auto pages = pages_.take_stale();
+  lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
+  auto sequence = pages_.next_sequence();
+  auto records = encode(pages, sequence, memory);
+  auto status = co_await write_pages(pages, records, true);
+  if (status == errc::none) {
+    for (auto page : pages)
+      pages_.flip(page, sequence);
+    status = co_await write_pages(pages, records, true);
+  }
+  if (status != errc::none) {
+    intents_.abandon_clearing();
+    pages_.stale_again(pages);
+    co_return status;
+  }
+  intents_.finish_clearing();
+  status = co_await write_header(true);
+  if (status == errc::none)
+    unequal_slots_ = false;
+  co_return status;
+}
+
+task<errc> file_shard::sync_name() {
+  if (name_durable_)
+    co_return errc::none;
+  auto status = co_await sync_folder(device_.ring(), host_->options.directory);
+  name_durable_ = status == errc::none;
+  co_return name_durable_ ? errc::none : errc::device_failed;
 }
 
 // -- sync -----------------------------------------------------------------------------------------------------------
@@ -142,6 +192,8 @@ task<errc> file_shard::sync_now() {
 }
 
 task<errc> file_shard::flush() {
+  if (auto status = co_await sync_name(); status != errc::none)
+    co_return status;
   auto mine = acknowledged_;
   while (flushed_ < mine) {
     if (failed_)
@@ -186,11 +238,9 @@ task<errc> file_shard::write_checkpoint() {
     intents_.touch(x.first, x.count);
   });
   auto pages = pages_.take_stale();
-  lent_buffer encoded{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
-  std::span records{reinterpret_cast<table_record*>(encoded.bytes().data()), pages.size()};
+  lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
   auto sequence = pages_.next_sequence();
-  for (size_t i = 0; i < pages.size(); ++i)
-    table_pages::encode(table_, header_, pages[i], sequence, *new (&records[i]) table_record);
+  auto records = encode(pages, sequence, memory);
 
   auto status = co_await write_pages(pages, records, true);
   // Data and pages together: the pages don't count yet.
@@ -216,6 +266,14 @@ task<errc> file_shard::write_checkpoint() {
   if (status == errc::none)
     unequal_slots_ = header_sequence_ != written + 1;
   co_return status;
+}
+
+std::span<table_record> file_shard::encode(const std::vector<uint64_t>& pages, uint64_t sequence,
+                                           lent_buffer& memory) const {
+  std::span records{reinterpret_cast<table_record*>(memory.bytes().data()), pages.size()};
+  for (size_t i = 0; i < pages.size(); ++i)
+    table_pages::encode(table_, header_, pages[i], sequence, *new (&records[i]) table_record);
+  return records;
 }
 
 task<errc> file_shard::write_pages(const std::vector<uint64_t>& pages, std::span<table_record> records,

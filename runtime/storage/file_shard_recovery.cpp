@@ -43,16 +43,24 @@ task<errc> file_shard::format() {
     at += part.size();
   }
   auto headers = memory.bytes().first(2 * header_slot_bytes);
+  std::vector<std::byte> marks(header_.incomplete ? (layout_.regions + 7) / 8 : 0, std::byte{0xff});
+  if (header_.incomplete)
+    intents_.load(marks);
   for (uint64_t sequence = 1; sequence <= 2; ++sequence) {
     auto* record = new (headers.data() + layout_.header_at(sequence % 2)) header_record(record_of(header_));
     record->sequence = sequence;
     pages_.store_slots(*record);
+    std::copy(marks.begin(), marks.end(), std::as_writable_bytes(std::span{record->intents}).begin());
     finish(*record);
   }
   header_sequence_ = 2;
   auto status = co_await write_fully(device_.ring(), file_.fd, 0, headers);
   if (status != errc::none)
     co_return status == errc::tier_full ? status : errc::device_failed;
+  if (header_.incomplete) {
+    name_durable_ = false;
+    co_return errc::none;
+  }
   // A delayed allocation may find the device full only now.
   status = co_await sync_file(device_.ring(), file_.fd);
   co_return status == errc::none || status == errc::tier_full ? status : errc::device_failed;
@@ -79,6 +87,7 @@ task<errc> file_shard::load() {
   if (found.id != header_.id || found.generation != header_.generation || found.size != header_.size)
     co_return errc::bad_format;
   header_ = found;
+  name_durable_ = !header_.incomplete;
   header_sequence_ = record.sequence;
   // The next header goes to the slot that does not count.
   if (header_sequence_ % 2 != chosen.slot)

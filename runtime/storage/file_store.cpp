@@ -46,7 +46,7 @@ public:
   task<errc> checkpoint() override { return x_->checkpoint(); }
   task<errc> raise_fence(epoch to) override { return x_->raise_fence(to); }
   task<errc> seal(migration_id by, generation replaced_by) override { return x_->seal(by, replaced_by); }
-  task<errc> complete() override { return x_->complete(); }
+  task<errc> complete(epoch fence) override { return x_->complete(fence); }
   task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) override {
     return x_->verify(offset, length, status);
   }
@@ -290,7 +290,8 @@ task<errc> file_store::make_whole(std::string path, const shard_header& header, 
     status = co_await rename_file(ring, under, path);
     if (status == errc::none) {
       under = path;
-      status = co_await sync_folder(ring, host_->options.directory);
+      if (!header.incomplete)
+        status = co_await sync_folder(ring, host_->options.directory);
     }
   }
   if (status == errc::none) {
@@ -354,14 +355,12 @@ task<errc> file_store::remove(shard_id id, generation of) {
   auto keep = host_;
   shard_file_name name{id, of};
   auto path = path_of(name);
-  auto folder = keep->options.directory;
   auto status = co_await keep->reserve(name);
   if (status != errc::none)
     co_return status;
   auto& ring = keep->device.ring();
+  // Not synced: what power loss brings back is unfinished, or sealed for a generation that is home, and goes again.
   status = co_await unlink_file(ring, path);
-  if (status == errc::none)
-    status = co_await sync_folder(ring, folder);
   keep->free(name);
   co_return status == errc::none || status == errc::not_found ? status : errc::device_failed;
 }

@@ -279,7 +279,8 @@ task<errc> memory_shard::seal(migration_id by, generation replaced_by) {
   co_return errc::none;
 }
 
-task<errc> memory_shard::complete() {
+task<errc> memory_shard::complete(epoch fence) {
+  contents_.header.fence = std::max(contents_.header.fence, fence);
   contents_.header.incomplete = false;
   co_return errc::none;
 }

@@ -65,7 +65,7 @@ public:
   task<errc> checkpoint() override { return flush(); }
   task<errc> raise_fence(epoch to) override;
   task<errc> seal(migration_id by, generation replaced_by) override;
-  task<errc> complete() override;
+  task<errc> complete(epoch fence) override;
   task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) override;
 
   void track_changes(bool on) override { contents_.table.track_changes(on); }

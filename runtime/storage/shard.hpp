@@ -104,8 +104,10 @@ public:
   /// Durably takes the shard out of service for a migration, or (migration_id{0}) puts it back.
   virtual task<errc> seal(migration_id by, generation replaced_by) = 0;
 
-  /// Durably marks a migration's sink as a whole shard.
-  virtual task<errc> complete() = 0;
+  /// Durably marks a migration's sink as a whole shard, with everything written before and at least that fence. Nobody
+  /// else may be at work on it. Until it returned with errc::none, a crash may leave a file that calls itself whole and
+  /// is not: only then may its source be sealed.
+  virtual task<errc> complete(epoch fence) = 0;
 
   /// Reads every written block of a range and compares; the number of bad blocks, or errc by `status`.
   virtual task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) = 0;

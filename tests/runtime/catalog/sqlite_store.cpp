@@ -20,9 +20,9 @@ using namespace varve;
 
 namespace {
 
-catalog_result commit(catalog_store& store, std::string key, std::string value, bool erase = false) {
+catalog_result commit(catalog_store& store, std::string key, std::string value, bool erase = false, bool lazy = false) {
   std::promise<catalog_result> answer;
-  store.commit({{}, {{std::move(key), std::move(value), erase}}},
+  store.commit({{}, {{std::move(key), std::move(value), erase}}, lazy},
                [&](catalog_result x) { answer.set_value(std::move(x)); });
   return answer.get_future().get();
 }
@@ -54,7 +54,7 @@ BOOST_AUTO_TEST_CASE(what_was_answered_is_there_after_kill_9) {
     caf::error problem;
     auto store = sqlite_store::open({folder.path, 0}, problem);
     for (unsigned char i = 0; i < 200; ++i)
-      if (!store || commit(*store, "key" + std::to_string(i), "value").status != errc::none ||
+      if (!store || commit(*store, "key" + std::to_string(i), "value", false, i % 3 != 0).status != errc::none ||
           write(ends[1], &i, 1) != 1)
         _exit(1);
     pause();

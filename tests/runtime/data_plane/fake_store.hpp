@@ -128,8 +128,10 @@ public:
     record_->header.sealed_for = replaced_by;
     co_return errc::none;
   }
-  task<errc> complete() override {
+  task<errc> complete(epoch fence) override {
     co_await pause();
+    record_->header.fence = std::max(record_->header.fence, fence);
+    record_->dirty = false;
     record_->header.incomplete = false;
     co_return errc::none;
   }
