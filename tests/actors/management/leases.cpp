@@ -157,6 +157,20 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_fenced_is_held_until_its_term_ends) {
   BOOST_TEST(one(acquire(ben, 0, lease_mode::write)).home.exists());
 }
 
+BOOST_AUTO_TEST_CASE(a_run_that_a_dead_agent_could_not_give_back_its_successor_gives_back) {
+  acquire(ann, 0, lease_mode::read);
+  kill(holders[ann]);
+  auto evicted = begin<caf::unit_t>(manager, atom::evict_v, shard_id{v.id, shard_index{0}});
+  advance(1s);
+  BOOST_TEST(!evicted.done());
+  holders[ann] = spawn(fake_holder, ann_world);
+  auto asked = begin_acquire(ann, 0, lease_mode::write);
+  advance(1s);
+  BOOST_TEST(ann_world->revoked.size() == 1u);
+  BOOST_TEST((evicted.code() == errc::none));
+  BOOST_TEST((asked.code() == errc::none));
+}
+
 BOOST_AUTO_TEST_CASE(readers_share_and_a_writer_among_them_is_told_first) {
   acquire(ann, 0, lease_mode::write);
   BOOST_TEST((one(acquire(ben, 0, lease_mode::read)).mode == lease_mode::read));
