@@ -69,9 +69,9 @@ struct active_shard {
   uint64_t reads = 0, writes = 0, read_bytes = 0, written_bytes = 0;
 };
 
-/// Waits until no request is inside (and nobody uses it, when `users_too`) or until `deadline`: whether it is so. The
-/// gate is closed, or this may never be.
-task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time deadline);
+/// Waits until no request is inside (and nobody uses it, when `users_too`) or until a time: whether it is so. The gate
+/// is closed, or this may never be.
+task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time until);
 
 } // namespace varve
 
