@@ -18,6 +18,8 @@ constexpr uint64_t blocks_per_shard = shard_size_min / block_size;
 constexpr uint64_t blocks = shards * blocks_per_shard;
 /// Several times what any one death costs: a request that waits longer is forgotten.
 constexpr boot_time answer_limit = 30s;
+/// Less than a VM changes of one of its hot shards.
+constexpr uint64_t slow_bytes_per_second = 200'000;
 
 /// A request of the VM, over whole blocks, each block with a value of its own.
 struct vm_request : block_request {
@@ -163,11 +165,13 @@ struct troubles {
   bool move = false;
   bool crash = false;
   bool evict = false;
+  /// Hot shards change faster than they are copied.
+  bool slow_copies = false;
 };
 
 class history {
 public:
-  history(uint64_t seed, troubles with) : node(seed), with_(with) {
+  history(uint64_t seed, troubles with) : node(seed, with.slow_copies ? slow_bytes_per_second : 0), with_(with) {
     volume_spec spec;
     spec.name = "vm1";
     spec.size_bytes = shards * shard_size_min;
@@ -202,6 +206,8 @@ public:
           node.restart();
         }
       }
+      if (with_.slow_copies && random.chance(0.02))
+        watch();
       node.run_for(std::chrono::milliseconds{1 + random.below(4)});
       vm->settle();
     }
@@ -265,6 +271,8 @@ public:
   volume_id volume;
   std::optional<virtual_machine> vm;
   uint64_t kills = 0, moves = 0;
+  /// Migrations that were seen to mirror.
+  std::set<migration_id> mirrored;
 
 private:
   void kill_one() {
@@ -287,6 +295,16 @@ private:
     ++moves;
   }
 
+  void watch() {
+    if (watching_ && watching_->done() && **watching_->answer)
+      for (auto& x : ***watching_->answer)
+        if (x.mirroring)
+          mirrored.insert(x.record.id);
+    if (!watching_ || watching_->done())
+      watching_ =
+        node.begin<std::vector<migration_progress>, migration_supervisor_actor>(path::migrations, atom::list_v);
+  }
+
   void meddle() {
     auto& random = node.world.random();
     std::vector<migration_id> ids;
@@ -305,6 +323,7 @@ private:
 
   troubles with_;
   std::vector<simulated_node::pending<std::vector<migration_id>>> moved_;
+  std::optional<simulated_node::pending<std::vector<migration_progress>>> watching_;
 };
 
 /// VARVE_SEEDS=first:count runs others than the suite's.
@@ -317,22 +336,29 @@ std::pair<uint64_t, uint64_t> seeds(uint64_t count) {
   return {1, count};
 }
 
-void run_seed(uint64_t seed, troubles with, boot_time time) {
+/// How many migrations mirrored.
+size_t run_seed(uint64_t seed, troubles with, boot_time time) {
+  size_t mirrored = 0;
   BOOST_TEST_CONTEXT("seed " << seed) {
     history x{seed, with};
     x.run(time);
     x.heal();
     BOOST_TEST_MESSAGE("seed " << seed << ": " << x.vm->answered << " answers, the slowest after "
                                << x.vm->slowest / 1ms << " ms, " << x.kills << " kills, " << x.moves << " moves, "
-                               << x.node.crashes << " crashes, " << x.node.root_restarts << " restarts of the root");
+                               << x.mirrored.size() << " mirrored, " << x.node.crashes << " crashes, "
+                               << x.node.root_restarts << " restarts of the root");
     BOOST_TEST(x.vm->answered > 100u);
+    mirrored = x.mirrored.size();
   }
+  return mirrored;
 }
 
-void run_seeds(uint64_t count, troubles with, boot_time time) {
+size_t run_seeds(uint64_t count, troubles with, boot_time time) {
   const auto [first, n] = seeds(count);
+  size_t mirrored = 0;
   for (auto seed = first; seed < first + n; ++seed)
-    run_seed(seed, with, time);
+    mirrored += run_seed(seed, with, time);
+  return mirrored;
 }
 
 } // namespace
@@ -365,6 +391,15 @@ BOOST_AUTO_TEST_CASE(the_node_may_die_while_shards_move) {
 
 BOOST_AUTO_TEST_CASE(everything_at_once) {
   run_seeds(130, {.kill_actors = true, .move = true, .crash = true, .evict = true}, 6s);
+}
+
+BOOST_AUTO_TEST_CASE(shards_that_change_faster_than_they_are_copied_move_all_the_same) {
+  BOOST_TEST(run_seeds(20, {.move = true, .slow_copies = true}, 12s) > 0u);
+}
+
+BOOST_AUTO_TEST_CASE(everything_at_once_while_changes_are_mirrored) {
+  BOOST_TEST(
+    run_seeds(20, {.kill_actors = true, .move = true, .crash = true, .evict = true, .slow_copies = true}, 12s) > 0u);
 }
 
 // -- seeds that found something
