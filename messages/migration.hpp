@@ -66,6 +66,8 @@ struct migration_progress {
   /// Zero: unknown.
   caf::timespan remaining{0};
   bool paused = false;
+  /// Changes come faster than they are copied: each is made at both ends before the VM is answered.
+  bool mirroring = false;
   /// "budget", "foreground" or empty.
   std::string throttled_by;
   std::string last_error;
@@ -77,7 +79,7 @@ struct migration_progress {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, migration_progress& x) {
   return f(caf::meta::type_name("varve::migration_progress"), x.record, x.bytes_done, x.bytes_total, x.percent,
-           x.bytes_per_second, x.remaining, x.paused, x.throttled_by, x.last_error, x.blocks_verified,
+           x.bytes_per_second, x.remaining, x.paused, x.mirroring, x.throttled_by, x.last_error, x.blocks_verified,
            x.verify_failures, x.gate_closed);
 }
 

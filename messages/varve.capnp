@@ -347,6 +347,9 @@ struct Migration {
 
   gateClosed @21 :UInt64;
   # How long I/O of the shard waited for the switch.
+
+  mirroring @22 :Bool;
+  # The shard changes faster than it is copied: each change is made at both ends before it is answered.
 }
 
 # ----------------------------------------------------------------------------------------------------------------------

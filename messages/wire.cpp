@@ -238,6 +238,7 @@ void to_wire(wire::Migration::Builder to, const migration_progress& x) {
   to.setBlocksVerified(x.blocks_verified);
   to.setVerifyFailures(x.verify_failures);
   to.setGateClosed(nanoseconds(x.gate_closed));
+  to.setMirroring(x.mirroring);
 }
 
 migration_progress from_wire(wire::Migration::Reader x) {
@@ -264,6 +265,7 @@ migration_progress from_wire(wire::Migration::Reader x) {
   to.blocks_verified = x.getBlocksVerified();
   to.verify_failures = x.getVerifyFailures();
   to.gate_closed = duration(x.getGateClosed());
+  to.mirroring = x.getMirroring();
   return to;
 }
 

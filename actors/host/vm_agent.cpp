@@ -61,6 +61,7 @@ vm_agent_self::behavior_type vm_agent_state::make_behavior(context_ptr context, 
   holder_ = holder;
   term_ = context_->options.leases.term;
   self_->set_exit_handler([this](const caf::exit_msg& x) { on_exit(x); });
+  self_->set_down_handler([this](const caf::down_msg& x) { on_down(x); });
   open(open_round_);
   return {
     [this](atom::revoke, shard_id first, uint64_t count) { return revoke(first, count); },
@@ -200,6 +201,12 @@ void vm_agent_state::acquire(const need_book::range& range) {
     return;
   }
   revision_known_ = false;
+  if (watched_ != manager.address()) {
+    watched_ = manager.address();
+    self_->monitor(manager);
+  }
+  const auto number = ++acquires_;
+  acquiring_[number] = {range, manager.address()};
   const auto asked_at = context_->now();
   const lease_request request{holder_,
                               {volume_, shard_index{range.first}},
@@ -211,14 +218,30 @@ void vm_agent_state::acquire(const need_book::range& range) {
     ->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
               caf::actor_cast<lease_holder_actor>(self_))
     .then(
-      [this, range, asked_at](const std::vector<lease_grant>& grants) {
+      [this, number, range, asked_at](const std::vector<lease_grant>& grants) {
+        if (!answered(number))
+          return;
         granted(range, asked_at, grants);
         pump();
       },
-      [this, range](const caf::error& e) {
+      [this, number, range](const caf::error& e) {
+        if (!answered(number))
+          return;
         refused(range, e);
         pump();
       });
+}
+
+void vm_agent_state::on_down(const caf::down_msg& x) {
+  // What it had not answered it never will: its successor is asked without waiting for the time-outs.
+  const auto now = context_->now();
+  std::erase_if(acquiring_, [&](auto& of) {
+    if (of.second.manager != x.source)
+      return false;
+    book_.done(of.second.range, {}, now);
+    return true;
+  });
+  pump();
 }
 
 void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,

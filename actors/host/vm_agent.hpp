@@ -53,6 +53,9 @@ private:
   void opened();
   void pump();
   void acquire(const need_book::range& range);
+  /// Of the acquire that was numbered so: whether it still waits for its answer. From now on it does not.
+  bool answered(uint64_t number) { return acquiring_.erase(number) > 0; }
+  void on_down(const caf::down_msg& x);
   void granted(const need_book::range& range, boot_time asked_at, const std::vector<lease_grant>& grants);
   /// Adds a run's route, but for the shards in it that have come to exist since the manager looked.
   void add_run(const route& run, std::vector<route>& routes);
@@ -84,6 +87,15 @@ private:
 
   need_book book_;
   uint64_t tick_round_ = 0;
+  /// An acquire that waits for its answer, and who owes it.
+  struct acquiring {
+    need_book::range range;
+    caf::actor_addr manager;
+  };
+  std::map<uint64_t, acquiring> acquiring_;
+  uint64_t acquires_ = 0;
+  /// The manager whose death would be told.
+  caf::actor_addr watched_;
   /// What was granted and not taken back, as the data plane has it.
   std::map<route_key, route> held_;
   /// Shards granted as existing while acquires were under way: an answer that was found before and comes after may

@@ -37,7 +37,10 @@ void lease_state::revoke(const lease_holder_actor& holder, shard_id first, uint6
   revoking_ = true;
   self_->request(holder, grace, atom::revoke_v, first, count)
     .then([this] { self_->send(owner_, atom::release_v, id_, true); },
-          [this](const caf::error&) { self_->send(owner_, atom::release_v, id_, false); });
+          [this](const caf::error&) {
+            revoking_ = false; // perhaps the holder has a successor, and is asked again
+            self_->send(owner_, atom::release_v, id_, false);
+          });
 }
 
 } // namespace varve

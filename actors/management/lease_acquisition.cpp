@@ -403,9 +403,18 @@ void lease_manager_state::finish(uint64_t id, caf::error refused) {
     return;
   }
   std::vector<lease_grant> grants;
-  for (const auto& p : x.pieces)
-    if (p.at == piece::state::granted && table_.find(p.lease))
-      grants.push_back(table_.grant(p.lease));
+  for (const auto& p : x.pieces) {
+    if (p.at != piece::state::granted || !table_.find(p.lease))
+      continue;
+    auto grant = table_.grant(p.lease);
+    if (!p.home.exists()) {
+      // Only what was found absent just now. The holder's lease may be a wider run, in which shards were made since;
+      // a vm_agent that has not seen them made would read them as zeros.
+      grant.home.id = p.home.id;
+      grant.count = p.count;
+    }
+    grants.push_back(std::move(grant));
+  }
   handles_[x.request.holder] = x.holder;
   x.promise.deliver(std::move(grants));
 }

@@ -52,6 +52,7 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::list, volume_id volume) { return list(volume); },
     [this](atom::expire, lease_id id) { expired(id); },
+    [this](atom::revoke, lease_id id) { revoke(id); },
     [this](atom::release, lease_id id, bool clean) { revoked(id, clean); },
     [this](atom::tick) { take_over(); },
     [this](atom::stop, uint64_t id) { time_over(id); },
@@ -154,6 +155,9 @@ caf::typed_response_promise<std::vector<lease_grant>> lease_manager_state::acqui
   auto& x = acquisitions_[id];
   x.request = request;
   x.holder = std::move(holder);
+  // From its first question on a restarted vm_agent is the one to be asked to give way.
+  if (auto known = handles_.find(request.holder); known != handles_.end())
+    known->second = x.holder;
   x.promise = promise;
   self_->delayed_send(self_, context_->options.leases.acquire_timeout, atom::stop_v, id);
   begin(id);
@@ -360,9 +364,12 @@ void lease_manager_state::revoked(lease_id id, bool clean) {
   const auto* row = table_.find(id);
   if (!row)
     return;
-  if (!clean && !row->exists())
-    // Nobody can be shut out of shards that do not exist: its reads ask no storage. It ends with its term.
+  if (!clean && !row->exists()) {
+    // Nobody can be shut out of shards that do not exist: its reads ask no storage. It ends with its term, unless a
+    // vm_agent that was just starting again gives it back.
+    self_->delayed_send(self_, retry_after, atom::revoke_v, id);
     return;
+  }
   if (!clean)
     context_->publish("LEASE_BROKEN", "holder " + std::to_string(row->holder.value()) + " did not give back shard " +
                                         std::to_string(row->first.volume.value()) + "." +

@@ -15,12 +15,12 @@
 
 namespace varve {
 
-/// The interface, what leases report, and what the actor says to itself: start (again) an inventory; the time of an
-/// acquisition is over; its pieces are tried again.
+/// The interface, what leases report, and what the actor says to itself: ask a run's holder again; start (again) an
+/// inventory; the time of an acquisition is over; its pieces are tried again.
 using lease_manager_self =
   lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
-                              caf::reacts_to<atom::tick>, caf::reacts_to<atom::stop, uint64_t>,
-                              caf::reacts_to<atom::resume, uint64_t>>;
+                              caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
+                              caf::reacts_to<atom::stop, uint64_t>, caf::reacts_to<atom::resume, uint64_t>>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
 ///

@@ -60,7 +60,7 @@ void placement_state::refresh() {
   for (size_t i = 0; i < tiers_.size(); ++i) {
     auto tier = context_->directory->get<tier_actor>(path::tier(tiers_[i].name));
     if (!tier) {
-      tiers_[i].state = "failed";
+      tiers_[i].state = placement_rule::silent;
       --unanswered_;
       continue;
     }
@@ -74,7 +74,7 @@ void placement_state::refresh() {
         [this, i, round](const caf::error&) {
           // A tier that does not answer gets no new shards; it is asked again next time.
           if (round == round_)
-            tiers_[i].state = "failed";
+            tiers_[i].state = placement_rule::silent;
           refreshed(round);
         });
   }

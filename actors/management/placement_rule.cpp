@@ -56,14 +56,22 @@ caf::error placement_rule::choose(const volume_spec& volume, const std::vector<t
     return refused;
   const auto size = volume.shard_size;
   const tier_info* best = nullptr;
+  const tier_info* waits_for = nullptr;
   for (const auto& x : tiers) {
     const bool fits = volume.tier.empty() ? x.is_volatile == volume.is_volatile : x.name == volume.tier;
     if (!fits || x.state == "failed" || free_bytes(x) < size)
       continue;
+    if (x.state == silent) {
+      waits_for = &x;
+      continue;
+    }
     if (!best || (roomy(x) && !roomy(*best)) ||
         (roomy(x) == roomy(*best) && (faster(x, *best) || (as_fast(x, *best) && x.cost < best->cost))))
       best = &x;
   }
+  // A VM must not be told that there is no room because a tier is being started again.
+  if (!best && waits_for)
+    return make_error(errc::unavailable, "tier " + waits_for->name + " does not answer");
   if (!best)
     return make_error(errc::tier_full,
                       volume.tier.empty() ? "every tier for " + kind_of(volume) + " volumes" : "tier " + volume.tier);

@@ -291,6 +291,7 @@ void migration_actor_state::copy() {
       meter_->round(x.copied_bytes, std::max(x.changed_bytes, x.remaining_bytes), context_->now() - began);
       blocks_verified_ += x.blocks_verified;
       verify_failures_ += x.verify_failures;
+      mirroring_ = x.mirroring;
       if (x.status != errc::none) {
         failed(x.status, "copying");
         return;
@@ -379,6 +380,7 @@ migration_progress migration_actor_state::progress() const {
   if (record_.state == migration_state::committed)
     x.percent = 100;
   x.paused = plan_.paused;
+  x.mirroring = mirroring_ && record_.state < migration_state::committed;
   x.last_error = last_error_;
   x.blocks_verified = blocks_verified_;
   x.verify_failures = verify_failures_;

@@ -76,6 +76,7 @@ private:
   bool standing_ = false;
   bool leased_ = false;
   bool renewing_ = false;
+  bool mirroring_ = false;
   epoch fence_;
   uint64_t blocks_verified_ = 0;
   uint64_t verify_failures_ = 0;

@@ -20,7 +20,8 @@ std::string name_of(const std::map<uint64_t, std::string>& names, volume_id id) 
 }
 
 std::string state_of(const migration_progress& x) {
-  return to_string(x.record.state) + std::string{x.paused && !is_over(x) ? " (paused)" : ""};
+  const auto* how = is_over(x) ? "" : x.paused ? " (paused)" : x.mirroring ? " (mirroring)" : "";
+  return to_string(x.record.state) + std::string{how};
 }
 
 std::string note_of(const migration_progress& x) {

@@ -152,6 +152,7 @@ nlohmann::json to_json(const migration_progress& x, const std::string& volume_na
           {"bytes_per_second", x.bytes_per_second},
           {"remaining", seconds(x.remaining)},
           {"paused", x.paused},
+          {"mirroring", x.mirroring},
           {"throttled_by", x.throttled_by},
           {"last_error", x.last_error},
           {"blocks_verified", x.blocks_verified},

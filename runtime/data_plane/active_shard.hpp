@@ -17,6 +17,14 @@ struct shard_key {
   constexpr auto operator<=>(const shard_key&) const noexcept = default;
 };
 
+/// Told of what a VM changed at a shard before the VM is.
+class change_follower {
+public:
+  virtual ~change_follower() = default;
+  /// A write, trim or zeroing of these bytes has ended well. The VM is answered when this returns.
+  virtual task<void> follow(uint64_t offset, uint64_t length) = 0;
+};
+
 /// A shard that is open, with its gate. Requests are counted in and out; closing the gate keeps new ones out (they
 /// park at their port), draining waits until those inside have left.
 struct active_shard {
@@ -61,6 +69,8 @@ struct active_shard {
   bool switching = false;
   /// In its port's flush_set.
   bool unsynced = false;
+  /// Set while a move mirrors what is changed here.
+  change_follower* follower = nullptr;
   uint32_t draining = 0;
   async_event quiet;
   /// One at a time: fence, seal, closing, checks.
@@ -69,9 +79,9 @@ struct active_shard {
   uint64_t reads = 0, writes = 0, read_bytes = 0, written_bytes = 0;
 };
 
-/// Waits until no request is inside (and nobody uses it, when `users_too`) or until `deadline`: whether it is so. The
-/// gate is closed, or this may never be.
-task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time deadline);
+/// Waits until no request is inside (and nobody uses it, when `users_too`) or until a time: whether it is so. The gate
+/// is closed, or this may never be.
+task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time until);
 
 } // namespace varve
 

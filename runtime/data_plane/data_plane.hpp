@@ -100,7 +100,11 @@ struct copy_round {
   uint64_t verify_failures = 0;
   /// Still to be copied now, `changed_bytes` included: 0 when the ends are alike.
   uint64_t remaining_bytes = 0;
-  /// False after three rounds in which as much changed as in the one before: more rounds will not help, switch.
+  /// From now on each change is made at the sink, too, before its VM is answered. Begins after three rounds in which as
+  /// much changed as in the one before.
+  bool mirroring = false;
+  /// False after three such rounds in spite of mirroring (the sink is too slow for the VM to wait for it), or where it
+  /// cannot be: more rounds will not help, switch.
   bool shrinking = true;
 };
 
@@ -109,6 +113,8 @@ struct switch_result {
   /// How long the gate has been closed so far.
   std::chrono::nanoseconds gate_closed{0};
   uint64_t copied_bytes = 0;
+  /// Of these, with the gate closed.
+  uint64_t gated_bytes = 0;
 };
 
 struct shard_summary {

@@ -1,87 +1,12 @@
 #include "runtime/data_plane/move_engine.hpp"
 
 #include <algorithm>
+#include <optional>
 
+#include "runtime/data_plane/block_ranges.hpp"
 #include "runtime/reactor/io.hpp"
 
 namespace varve {
-
-namespace {
-
-/// Ranges of blocks, merged, in order.
-class block_ranges {
-public:
-  void add(uint64_t from, uint64_t to) {
-    if (from >= to)
-      return;
-    auto at = ranges_.upper_bound(from);
-    if (at != ranges_.begin() && std::prev(at)->second >= from)
-      --at;
-    while (at != ranges_.end() && at->first <= to) {
-      from = std::min(from, at->first);
-      to = std::max(to, at->second);
-      bytes_ -= at->second - at->first;
-      at = ranges_.erase(at);
-    }
-    ranges_[from] = to;
-    bytes_ += to - from;
-  }
-  /// Takes at most `bytes_max` from the front.
-  std::pair<uint64_t, uint64_t> take(uint64_t bytes_max) {
-    auto at = ranges_.begin();
-    auto [from, to] = *at;
-    ranges_.erase(at);
-    const auto end = std::min(to, from + bytes_max);
-    if (end < to)
-      ranges_[end] = to;
-    bytes_ -= end - from;
-    return {from, end};
-  }
-  bool empty() const noexcept { return ranges_.empty(); }
-  uint64_t bytes() const noexcept { return bytes_; }
-  void clear() {
-    ranges_.clear();
-    bytes_ = 0;
-  }
-
-private:
-  std::map<uint64_t, uint64_t> ranges_; // first -> end
-  uint64_t bytes_ = 0;
-};
-
-/// Waits for one transfer: its status.
-class carried {
-public:
-  carried(fabric& on, std::span<const std::byte> from, registered_buffer& into) : fabric_(on) {
-    state_.x.from = from;
-    state_.x.into = &into;
-    state_.x.complete = [](fabric_transfer& x) {
-      auto& self = reinterpret_cast<state&>(x);
-      self.over = true;
-      if (auto waiting = std::exchange(self.waiting, nullptr))
-        waiting.resume();
-    };
-  }
-  carried(const carried&) = delete;
-
-  bool await_ready() {
-    fabric_.transfer(state_.x);
-    return state_.over;
-  }
-  void await_suspend(std::coroutine_handle<> handle) noexcept { state_.waiting = handle; }
-  std::error_code await_resume() const noexcept { return state_.x.status; }
-
-private:
-  struct state {
-    fabric_transfer x; // first: its address is the state's
-    std::coroutine_handle<> waiting;
-    bool over = false;
-  };
-  fabric& fabric_;
-  state state_;
-};
-
-} // namespace
 
 struct move_engine::move {
   data_plane::move_ends ends;
@@ -89,8 +14,9 @@ struct move_engine::move {
   active_shard* source = nullptr; // used while set
   active_shard* sink = nullptr;
   block_ranges todo;
-  registered_buffer landing; // the sink's side of the fabric
-  async_mutex turn;          // one command at a time
+  std::shared_ptr<move_mirror> mirror; // once rounds alone do not catch up
+  registered_buffer landing;           // the sink's side of the fabric
+  async_mutex turn;                    // one command at a time
   bool begun = false;
   bool sealed = false;
   bool cancelled = false;
@@ -99,11 +25,17 @@ struct move_engine::move {
   uint64_t changed_last = 0;
   unsigned rounds_without_shrinking = 0;
   boot_time closed_at{-1}; // -1: the gate is open
+
+  /// Changed since the last take_changes, and not mirrored.
+  uint64_t changed_bytes() const noexcept {
+    return source->shard->changed_bytes() + (mirror ? mirror->missed_bytes() : 0);
+  }
 };
 
 move_engine::move_engine(reactor& on, shard_table& shards, fabric& carrier, copy_budget& budget, foreground_load& load,
                          move_limits limits)
-  : reactor_(on), shards_(shards), fabric_(carrier), budget_(budget), load_(load), limits_(limits) {}
+  : reactor_(on), shards_(shards), fabric_(carrier), budget_(budget), load_(load), limits_(limits),
+    copier_(on, carrier, limits.attempts) {}
 
 task<errc> move_engine::begin(data_plane::move_ends ends) {
   const auto from = shards_.tier_of(ends.from_tier);
@@ -220,6 +152,11 @@ void move_engine::compare(move& m) {
 void move_engine::take_changes(move& m) {
   for (auto& x : m.source->shard->take_changes())
     m.todo.add(x.offset, x.offset + x.length);
+  if (m.mirror)
+    for (auto missed = m.mirror->take_missed(); !missed.empty();) {
+      auto [from, to] = missed.take(missed.bytes());
+      m.todo.add(from, to);
+    }
   if (std::exchange(m.compare_next, false))
     compare(m);
 }
@@ -239,18 +176,30 @@ task<copy_round> move_engine::copy(data_plane::move_ends ends, uint64_t bytes_ma
   }
   if (m->sealed)
     co_return round;
-  take_changes(*m);
+  // A pass over what changed, in as many calls as bytes_max makes of it, ends before the next begins: or writes that
+  // are faster than copying would make one endless pass.
+  if (m->todo.empty() || m->compare_next)
+    take_changes(*m);
   round.status = co_await copy_todo(m, bytes_max, true, round);
-  round.changed_bytes = m->source->shard->changed_bytes();
+  round.changed_bytes = m->changed_bytes();
   round.remaining_bytes = m->todo.bytes() + round.changed_bytes;
   if (m->todo.empty()) {
-    // Only whole passes compare: one cut short by bytes_max says nothing about the next.
     const auto shrank = round.changed_bytes == 0 || round.changed_bytes < m->changed_last || m->changed_last == 0;
     m->rounds_without_shrinking = shrank ? 0 : m->rounds_without_shrinking + 1;
     m->changed_last = round.changed_bytes;
+    if (m->rounds_without_shrinking >= limits_.passes_without_shrinking && !m->mirror)
+      start_mirror(*m);
   }
-  round.shrinking = m->rounds_without_shrinking < 3;
+  round.mirroring = m->mirror != nullptr;
+  round.shrinking = m->rounds_without_shrinking < limits_.passes_without_shrinking;
   co_return round;
+}
+
+void move_engine::start_mirror(move& m) {
+  // Nothing is being copied by the move itself now, so all its later copies hold claims of the mirror's.
+  m.mirror = move_mirror::make(reactor_, fabric_, copier_, *m.source, *m.sink, limits_.mirror);
+  if (m.mirror)
+    m.rounds_without_shrinking = 0;
 }
 
 task<errc> move_engine::copy_todo(move_ptr m, uint64_t bytes_max, bool paced, copy_round& round) {
@@ -289,35 +238,20 @@ task<errc> move_engine::copy_todo(move_ptr m, uint64_t bytes_max, bool paced, co
 }
 
 task<errc> move_engine::copy_chunk(move_ptr m, uint64_t offset, uint64_t length, copy_round& round) {
-  auto status = errc::none;
-  auto staging = reactor_.buffers().take(length);
-  block_sums sums;
-  for (unsigned attempt = 0; attempt < limits_.attempts; ++attempt) {
-    sums.crcs.clear();
-    sums.states.clear();
-    auto bytes = staging.bytes().first(length);
-    status = co_await m->source->shard->read_with_sums(offset, bytes, sums);
-    if (status != errc::none)
-      break; // rot at the source, or its device: sending again helps nothing
-    const auto holes =
-      std::all_of(sums.states.begin(), sums.states.end(), [](auto x) { return x == block_state::hole; });
-    if (!holes) {
-      carried transfer{fabric_, bytes, m->landing};
-      auto failed = co_await transfer;
-      if (failed) {
-        status = errc::timed_out;
-        continue;
-      }
-    }
-    std::span<const std::byte> landed = m->landing.bytes().first(length);
-    status = co_await m->sink->shard->write_with_sums(offset, landed, sums);
-    if (status != errc::checksum_mismatch) {
-      round.blocks_verified += status == errc::none ? length / block_size : 0;
-      break;
-    }
-    ++round.verify_failures;
+  std::optional<block_claims::claim> held;
+  if (m->mirror) {
+    auto& claim = held.emplace(m->mirror->claims(), offset / block_size, length / block_size);
+    co_await claim;
   }
-  reactor_.buffers().give(std::move(staging));
+  copy_tally tally;
+  auto status = co_await copier_.copy(*m->source->shard, *m->sink->shard, m->landing, offset, length, tally);
+  if (m->mirror) {
+    const auto mirrored = m->mirror->take_tally();
+    tally.blocks_verified += mirrored.blocks_verified;
+    tally.verify_failures += mirrored.verify_failures;
+  }
+  round.blocks_verified += tally.blocks_verified;
+  round.verify_failures += tally.verify_failures;
   co_return status;
 }
 
@@ -356,14 +290,16 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
     co_return out;
   }
   // With the gate open: make what is left small, and durable.
-  for (unsigned pass = 0; pass < limits_.switch_passes; ++pass) {
+  for (unsigned pass = 0; pass < 2 * limits_.switch_passes; ++pass) {
+    if (pass == limits_.switch_passes && !m->mirror)
+      start_mirror(*m);
     take_changes(*m);
     copy_round round;
     out.status = co_await copy_todo(m, ~uint64_t{0}, true, round);
     out.copied_bytes += round.copied_bytes;
     if (out.status != errc::none)
       co_return out;
-    if (m->source->shard->changed_bytes() <= limits_.switch_bytes)
+    if (m->changed_bytes() <= limits_.switch_bytes)
       break;
   }
   out.status = co_await m->sink->shard->flush();
@@ -389,12 +325,16 @@ task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
   auto& source = *m->source;
   auto& sink = *m->sink;
   auto quiet = co_await drain(reactor_.ring(), source, false, reactor_.now() + shard_table::drain_limit);
+  // Nor may anything old be on its way to a sink that is about to serve: a copy that the VM did not wait for.
+  if (quiet && m->mirror)
+    quiet = co_await m->mirror->settle(reactor_.now() + shard_table::drain_limit);
   if (!quiet)
     co_return errc::unavailable;
   take_changes(*m);
   copy_round round;
   auto status = co_await copy_todo(m, ~uint64_t{0}, false, round);
   out.copied_bytes += round.copied_bytes;
+  out.gated_bytes += round.copied_bytes;
   if (status != errc::none)
     co_return status;
   const auto& a = source.shard->sums();
@@ -425,6 +365,7 @@ task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chr
     m = at->second;
     m->cancelled = true;
     held = co_await m->turn.lock();
+    end_mirror(*m);
   }
   const auto closed_at = m ? m->closed_at : boot_time{-1};
   if (committed) {
@@ -490,7 +431,13 @@ task<void> move_engine::stop() {
   }
 }
 
+void move_engine::end_mirror(move& m) {
+  if (m.mirror)
+    std::exchange(m.mirror, nullptr)->end();
+}
+
 void move_engine::release(move& m) {
+  end_mirror(m);
   // Each is set exactly while it is used.
   if (m.source)
     m.source->unuse();

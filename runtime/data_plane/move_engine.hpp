@@ -5,6 +5,7 @@
 #include "rdma/fabric.hpp"
 #include "runtime/data_plane/copy_budget.hpp"
 #include "runtime/data_plane/data_plane.hpp"
+#include "runtime/data_plane/move_mirror.hpp"
 #include "runtime/data_plane/volume_port.hpp"
 
 namespace varve {
@@ -21,7 +22,12 @@ struct move_limits {
   double busy_share = 0.3;
   /// How often a chunk that did not arrive as it was sent is sent again.
   unsigned attempts = 4;
-  /// A switch goes on copying with the gate open until no more than this has changed, at most `passes` times.
+  /// Passes in a row over what changed, after each of which as much has changed as after the one before: then changes
+  /// are mirrored.
+  unsigned passes_without_shrinking = 3;
+  mirror_limits mirror;
+  /// A switch goes on copying with the gate open until no more than this has changed, at most `passes` times, and as
+  /// often again with changes mirrored.
   uint64_t switch_bytes = 256u << 10;
   unsigned switch_passes = 4;
 };
@@ -52,6 +58,9 @@ private:
   task<errc> make_sink(move_ptr m, bool& fresh);
   void compare(move& m);
   void take_changes(move& m);
+  /// Where the fabric has no memory for it, the move goes on without.
+  void start_mirror(move& m);
+  void end_mirror(move& m);
   task<errc> copy_todo(move_ptr m, uint64_t bytes_max, bool paced, copy_round& round);
   task<errc> copy_chunk(move_ptr m, uint64_t offset, uint64_t length, copy_round& round);
   bool busy() const noexcept;
@@ -66,6 +75,7 @@ private:
   foreground_load& load_;
   move_limits limits_;
   byte_pacer busy_pacer_;
+  block_copier copier_;
   double chunk_rate_ = 0; // bytes per second of a chunk under way; decayed mean
   std::map<migration_id, move_ptr> moves_;
 };

@@ -1,50 +1,22 @@
 #include "runtime/data_plane/shard_table.hpp"
 
+#include "runtime/reactor/deadline.hpp"
 #include "runtime/reactor/io.hpp"
 
 namespace varve {
 
-namespace {
-
-/// Ends a drain's waiting when its time has come.
-struct drain_timer {
-  ring_operation x; // first: its address is the timer's
-  active_shard* of = nullptr;
-  bool ended = false;
-  async_event over;
-
-  static void fire(ring_operation& x) {
-    auto& self = reinterpret_cast<drain_timer&>(x);
-    self.ended = true;
-    // The drainer may end with the second call, and this with it.
-    if (self.of)
-      self.of->quiet.set();
-    self.over.set();
-  }
-};
-
-} // namespace
-
-task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time deadline) {
+task<bool> drain(ring& on, active_shard& x, bool users_too, boot_time until) {
   auto quiet = [&x, users_too] { return x.in_flight == 0 && (!users_too || x.users == 0); };
   if (quiet())
     co_return true;
-  drain_timer timer;
-  timer.x.op = ring_op::timeout;
-  timer.x.deadline = deadline;
-  timer.x.complete = drain_timer::fire;
-  timer.of = &x;
-  on.submit(timer.x);
+  deadline limit{on, until, x.quiet};
   ++x.draining;
-  while (!quiet() && !timer.ended) {
+  while (!quiet() && !limit.passed()) {
     x.quiet.reset();
     co_await x.quiet.wait();
   }
   --x.draining;
-  timer.of = nullptr;
-  if (!timer.ended)
-    on.cancel(timer.x);
-  co_await timer.over.wait();
+  co_await limit.stop();
   co_return quiet();
 }
 

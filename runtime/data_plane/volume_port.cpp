@@ -147,7 +147,7 @@ void volume_port::release_pin(block_request& x) {
 
 bool volume_port::fast_write(block_request& x) {
   active_shard* shard = nullptr;
-  if (x.fua || look_up(x.offset >> shard_bits_, access::write, shard) != reach::ready)
+  if (x.fua || look_up(x.offset >> shard_bits_, access::write, shard) != reach::ready || shard->follower)
     return false;
   auto status = errc::none;
   if (!shard->shard->try_write(x.offset & (options_.shard_size - 1), x.payload.first(x.length), status))
@@ -258,6 +258,9 @@ task<errc> volume_port::on_shard(block_request& x, active_shard& shard, uint64_t
   case block_op::write_zeroes: status = co_await shard.shard->write_zeroes(at, length, x.no_hole); break;
   default: break;
   }
+  // A change that failed is noted as one all the same.
+  if (shard.follower && x.op != block_op::read && status == errc::none)
+    co_await shard.follower->follow(at, length);
   co_return status;
 }
 

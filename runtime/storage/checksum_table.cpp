@@ -59,6 +59,15 @@ std::vector<shard_extent> block_table::take_changes() {
   return result;
 }
 
+void block_table::forget_changes(uint64_t offset, uint64_t length) noexcept {
+  if (notes_.empty())
+    return;
+  for (auto i = offset / block_size; i < (offset + length) / block_size; ++i) {
+    noted_ -= notes_[i];
+    notes_[i] = false;
+  }
+}
+
 void block_table::note(uint64_t first, uint64_t count) noexcept {
   if (notes_.empty())
     return;

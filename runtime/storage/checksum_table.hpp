@@ -39,6 +39,7 @@ public:
 
   void track_changes(bool on);
   std::vector<shard_extent> take_changes();
+  void forget_changes(uint64_t offset, uint64_t length) noexcept;
   uint64_t changed_bytes() const noexcept { return noted_ * block_size; }
   /// Blocks changed; noted where changes are tracked.
   void note(uint64_t first, uint64_t count) noexcept;

@@ -65,6 +65,7 @@ public:
 
   void track_changes(bool on) override { table_.track_changes(on); }
   std::vector<shard_extent> take_changes() override { return table_.take_changes(); }
+  void forget_changes(uint64_t offset, uint64_t length) override { table_.forget_changes(offset, length); }
   uint64_t changed_bytes() const noexcept override { return table_.changed_bytes(); }
   task<errc> read_with_sums(uint64_t offset, std::span<std::byte> into, block_sums& sums) override;
   task<errc> write_with_sums(uint64_t offset, std::span<const std::byte> from, const block_sums& sums) override;

@@ -52,6 +52,7 @@ public:
   }
   void track_changes(bool on) override { x_->track_changes(on); }
   std::vector<shard_extent> take_changes() override { return x_->take_changes(); }
+  void forget_changes(uint64_t offset, uint64_t length) override { x_->forget_changes(offset, length); }
   uint64_t changed_bytes() const noexcept override { return x_->changed_bytes(); }
   task<errc> read_with_sums(uint64_t offset, std::span<std::byte> into, block_sums& sums) override {
     return x_->read_with_sums(offset, into, sums);

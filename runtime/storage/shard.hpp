@@ -118,6 +118,8 @@ public:
   virtual void track_changes(bool on) = 0;
   /// What was noted since the last call, merged and in order; forgets it.
   virtual std::vector<shard_extent> take_changes() = 0;
+  /// Takes whole blocks off the notes: they are about to be copied.
+  virtual void forget_changes(uint64_t offset, uint64_t length) = 0;
   /// Bytes noted so far.
   virtual uint64_t changed_bytes() const noexcept = 0;
 

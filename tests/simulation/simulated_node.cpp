@@ -32,7 +32,7 @@ tier_settings tier_of(const std::string& name, tier_kind kind) {
 
 } // namespace
 
-simulated_node::simulated_node(uint64_t seed)
+simulated_node::simulated_node(uint64_t seed, uint64_t copy_bytes_per_second)
   : world(seed), disk(world), catalog(std::make_shared<memory_store_contents>()) {
   options.seed = seed;
   options.shard_size = shard_size_min;
@@ -44,6 +44,7 @@ simulated_node::simulated_node(uint64_t seed)
   options.leases.grace = 1s;
   options.leases.acquire_timeout = 3s;
   options.request_timeout = 2s;
+  options.migrations.budget_bytes_per_second = copy_bytes_per_second;
   options.migrations.copy_bytes_max = 64 << 10;
   options.migrations.switch_below_bytes = 16 << 10;
   disk.make_folder("/fast");

@@ -33,7 +33,8 @@ struct simulation_config : caf::actor_system_config {
 /// one history.
 class simulated_node {
 public:
-  explicit simulated_node(uint64_t seed);
+  /// `copy_bytes_per_second`: of all migrations together; 0 is unlimited.
+  explicit simulated_node(uint64_t seed, uint64_t copy_bytes_per_second = 0);
   ~simulated_node();
   simulated_node(const simulated_node&) = delete;
 

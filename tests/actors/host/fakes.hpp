@@ -14,6 +14,8 @@ struct fake_management {
   std::map<volume_id, volume_record> volumes;
   /// What the next acquires are answered, instead of granting everything; errc::none: grants.
   std::deque<errc> acquire_refusals;
+  /// Acquires are not answered.
+  bool silent = false;
   /// Shards that never get a lease, and why.
   std::map<uint64_t, errc> bad_shards;
   std::vector<lease_request> acquired;
@@ -79,12 +81,14 @@ inline volume_directory_actor::behavior_type fake_volumes(volume_directory_actor
   };
 }
 
-inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer, shared_management of) {
+inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer self, shared_management of) {
   return {
     [=](atom::acquire, const lease_request& x,
         const lease_holder_actor& holder) -> caf::result<std::vector<lease_grant>> {
       of->acquired.push_back(x);
       of->last_holder = holder;
+      if (of->silent)
+        return self->make_response_promise<std::vector<lease_grant>>();
       if (!of->acquire_refusals.empty()) {
         const auto refusal = of->acquire_refusals.front();
         of->acquire_refusals.pop_front();

@@ -308,6 +308,22 @@ BOOST_AUTO_TEST_CASE(a_detach_closes_the_port_gives_back_the_leases_and_records_
   BOOST_TEST((refusal<attachment>(agent, atom::get_v) == errc::unavailable));
 }
 
+BOOST_AUTO_TEST_CASE(what_a_dead_manager_was_asked_its_successor_is_asked_at_once) {
+  start();
+  management->silent = true;
+  need(5, 1, true);
+  BOOST_TEST(management->acquired.size() == 1u);
+  management->silent = false;
+  stop_leases();
+  start_leases();
+  advance(100ms);
+  BOOST_TEST(management->acquired.size() == 2u);
+  BOOST_TEST(!!at(5));
+  // The time-out of the first question finds nothing to do.
+  advance(context->options.leases.acquire_timeout + context->options.request_timeout);
+  BOOST_TEST(management->acquired.size() == 2u);
+}
+
 BOOST_AUTO_TEST_CASE(a_detach_does_not_wait_for_a_manager_that_stays_away) {
   start();
   need(5, 1, true);

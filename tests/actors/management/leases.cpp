@@ -110,6 +110,18 @@ BOOST_AUTO_TEST_CASE(a_range_gives_one_grant_for_each_shard_and_each_run) {
   BOOST_TEST((*all)[3].home.exists());
 }
 
+BOOST_AUTO_TEST_CASE(a_run_is_granted_no_further_than_it_was_found_absent) {
+  // Its lease stays the wider run that was granted first, with a shard made in its middle.
+  one(acquire(ann, 0, lease_mode::read));
+  acquire(ann, 5, lease_mode::write);
+  const auto grant = one(acquire(ann, 7, lease_mode::read));
+  BOOST_TEST(grant.home.id.index.value() == 7u);
+  BOOST_TEST(grant.count == (1ull << 30) / shard_size_default - 7);
+  const auto before = one(acquire(ann, 2, lease_mode::read));
+  BOOST_TEST(before.home.id.index.value() == 2u);
+  BOOST_TEST(before.count == 3u);
+}
+
 BOOST_AUTO_TEST_CASE(a_holder_in_the_way_is_asked_to_give_way) {
   auto first = one(acquire(ann, 0, lease_mode::write));
   auto second = one(acquire(ben, 0, lease_mode::write));
@@ -143,6 +155,20 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_fenced_is_held_until_its_term_ends) {
   BOOST_TEST((asked.code() == errc::lease_held));
   advance(40s);
   BOOST_TEST(one(acquire(ben, 0, lease_mode::write)).home.exists());
+}
+
+BOOST_AUTO_TEST_CASE(a_run_that_a_dead_agent_could_not_give_back_its_successor_gives_back) {
+  acquire(ann, 0, lease_mode::read);
+  kill(holders[ann]);
+  auto evicted = begin<caf::unit_t>(manager, atom::evict_v, shard_id{v.id, shard_index{0}});
+  advance(1s);
+  BOOST_TEST(!evicted.done());
+  holders[ann] = spawn(fake_holder, ann_world);
+  auto asked = begin_acquire(ann, 0, lease_mode::write);
+  advance(1s);
+  BOOST_TEST(ann_world->revoked.size() == 1u);
+  BOOST_TEST((evicted.code() == errc::none));
+  BOOST_TEST((asked.code() == errc::none));
 }
 
 BOOST_AUTO_TEST_CASE(readers_share_and_a_writer_among_them_is_told_first) {

@@ -84,6 +84,18 @@ BOOST_AUTO_TEST_CASE(what_was_measured_to_be_faster_is_preferred_and_of_equals_t
   BOOST_TEST(choose() == "slow");
 }
 
+BOOST_AUTO_TEST_CASE(a_silent_tier_gets_nothing_but_counts_as_room) {
+  tiers[1].state = placement_rule::silent;
+  BOOST_TEST(choose() == "slow");
+  tiers[2].state = placement_rule::silent;
+  BOOST_TEST(choose() == "unavailable");
+  tiers[2].state = "up";
+  tiers[2].used_bytes = tiers[2].capacity_bytes;
+  BOOST_TEST(choose() == "unavailable");
+  tiers[1].used_bytes = tiers[1].capacity_bytes;
+  BOOST_TEST(choose() == "tier_full");
+}
+
 BOOST_AUTO_TEST_CASE(a_failed_tier_gets_nothing) {
   tiers[1].state = "failed";
   BOOST_TEST(choose() == "slow");

@@ -228,6 +228,20 @@ BOOST_AUTO_TEST_CASE(a_cancelled_migration_ends_at_the_source) {
   BOOST_TEST(home_of(0).tier == "slow");
 }
 
+BOOST_AUTO_TEST_CASE(one_that_mirrors_says_so_until_it_is_over) {
+  start(1);
+  plane->rounds.push_back({.copied_bytes = 4096, .remaining_bytes = 1 << 20, .mirroring = true});
+  plane->hold(true);
+  auto ids = move(0, 1, "slow");
+  BOOST_REQUIRE(ids);
+  hold_at("copy_some", 2);
+  BOOST_TEST(progress(ids->front()).mirroring);
+  plane->hold(false);
+  advance(1s);
+  BOOST_TEST(over(ids->front()));
+  BOOST_TEST(!progress(ids->front()).mirroring);
+}
+
 BOOST_AUTO_TEST_CASE(one_that_waits_for_its_turn_can_be_cancelled_and_paused) {
   start(4);
   plane->hold(true);

@@ -34,6 +34,7 @@ struct fake_medium {
   uint64_t flushes = 0;
   uint64_t opens = 0;
   bool fail_seal = false;
+  bool fail_copies = false; // write_with_sums
 
   fake_medium() { flowing.set(); }
 };
@@ -153,6 +154,9 @@ public:
       out.push_back({block * block_size, block_size, state});
     return out;
   }
+  void forget_changes(uint64_t offset, uint64_t length) override {
+    changes_.erase(changes_.lower_bound(offset / block_size), changes_.lower_bound((offset + length) / block_size));
+  }
   uint64_t changed_bytes() const noexcept override { return changes_.size() * block_size; }
 
   task<errc> read_with_sums(uint64_t offset, std::span<std::byte> into, block_sums& sums) override {
@@ -165,6 +169,8 @@ public:
   }
   task<errc> write_with_sums(uint64_t offset, std::span<const std::byte> from, const block_sums& sums) override {
     co_await pause();
+    if (medium_.fail_copies)
+      co_return errc::device_failed;
     for (size_t i = 0; i < sums.crcs.size(); ++i)
       if (sums.states[i] == block_state::written && crc32c(from.subspan(i * block_size, block_size)) != sums.crcs[i])
         co_return errc::checksum_mismatch;

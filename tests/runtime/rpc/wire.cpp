@@ -45,7 +45,7 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   migration_record moved{migration_id{1}, {volume_id{2}, shard_index{3}}, "a",   "b", generation{4},
                          generation{5},   migration_state::switching,     "why", 6,   7};
   goes_there_and_back<wire::Migration>(
-    migration_progress{moved, 8, 9, 10.5, 11.5, t(12), true, "budget", "e", 13, 14, t(15)});
+    migration_progress{moved, 8, 9, 10.5, 11.5, t(12), true, true, "budget", "e", 13, 14, t(15)});
   node_status status{"n", "v", t(1), "warning", {{"CODE", "warning", "text"}}, 2, 3, 4, 5, 6, 7, "threads"};
   goes_there_and_back<wire::NodeStatus>(status);
   goes_there_and_back<wire::Event>(event{1, "CODE", "text"});

@@ -368,6 +368,12 @@ BOOST_AUTO_TEST_CASE(changes_are_noted_once_and_forgotten_when_taken) {
   BOOST_TEST(changes[1].length == 4 * block_size);
   BOOST_TEST(table.changed_bytes() == 0u);
   BOOST_TEST(table.take_changes().empty());
+  // A range that is copied by itself.
+  table.note(10, 4);
+  table.forget_changes(11 * block_size, 2 * block_size);
+  table.forget_changes(11 * block_size, 2 * block_size);
+  BOOST_TEST(table.changed_bytes() == 2 * block_size);
+  BOOST_TEST(table.take_changes().size() == 2u);
 }
 
 // -- names
