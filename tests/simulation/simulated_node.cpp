@@ -75,6 +75,8 @@ void simulated_node::boot() {
   for (auto& tier : options.tiers)
     with.tiers.push_back(tier.store);
   with.copy_bytes_per_second = options.migrations.budget_bytes_per_second;
+  if (with.copy_bytes_per_second != 0)
+    with.moves.passes_without_shrinking = 1; // mirrors soon: few moves live for long where everything dies
   plane = std::make_shared<reactor_data_plane>(with, std::vector<reactor*>{on_.get()});
   store = std::make_shared<memory_store>(catalog);
   config = std::make_unique<simulation_config>();
