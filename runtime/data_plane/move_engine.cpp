@@ -289,6 +289,13 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
       out.gate_closed = reactor_.now() - m->closed_at;
     co_return out;
   }
+  if (busy() && limits_.switch_together.count() > 0) {
+    co_await sleep_until(reactor_, (reactor_.now() / limits_.switch_together + 1) * limits_.switch_together);
+    if (m->cancelled) {
+      out.status = errc::cancelled;
+      co_return out;
+    }
+  }
   // With the gate open: make what is left small, and durable.
   for (unsigned pass = 0; pass < 2 * limits_.switch_passes; ++pass) {
     if (pass == limits_.switch_passes && !m->mirror)
@@ -302,7 +309,9 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
     if (m->changed_bytes() <= limits_.switch_bytes)
       break;
   }
-  out.status = co_await m->sink->shard->flush();
+  // Whole before the source is out of service: a crash in between leaves the source in charge. The fence travels: an
+  // epoch that the source refuses must not get in at the sink.
+  out.status = co_await m->sink->shard->complete(m->source->header->fence);
   if (out.status != errc::none)
     co_return out;
   auto alone = co_await m->source->control.lock();
@@ -343,9 +352,11 @@ task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
     m->compare_next = true;
     co_return errc::checksum_mismatch;
   }
-  // Whole before the source is out of service: a crash in between leaves the source in charge. The fence travels: an
-  // epoch that the source refuses must not get in at the sink.
-  status = co_await sink.shard->complete(source.header->fence);
+  // What changed since the sink became whole; for most nothing did.
+  if (sink.shard->dirty())
+    status = co_await sink.shard->flush();
+  if (status == errc::none && source.header->fence > sink.header->fence)
+    status = co_await sink.shard->raise_fence(source.header->fence);
   if (status == errc::none)
     status = co_await source.shard->seal(m->ends.id, m->ends.to);
   co_return status;

@@ -18,7 +18,7 @@ struct move_limits {
   std::chrono::nanoseconds busy_for = std::chrono::milliseconds{20};
   /// While VMs are active, copying keeps to the larger of a floor and a share of the rate that a chunk goes at by
   /// itself: that leaves their requests the device and the thread for most of the time, and no migration hangs.
-  uint64_t busy_bytes_per_second = 25'000'000;
+  uint64_t busy_bytes_per_second = 64'000'000;
   double busy_share = 0.3;
   /// How often a chunk that did not arrive as it was sent is sent again.
   unsigned attempts = 4;
@@ -30,6 +30,9 @@ struct move_limits {
   /// often again with changes mirrored.
   uint64_t switch_bytes = 256u << 10;
   unsigned switch_passes = 4;
+  /// While VMs are active, shards switch together, at multiples of this on the reactor's clock: each sync holds up
+  /// every request of a device, and those of several files at the same time are one to it.
+  std::chrono::nanoseconds switch_together = std::chrono::milliseconds{500};
 };
 
 /// Copies shards from tier to tier beside their VMs' requests: the data path's part of a migration (DESIGN section 7).

@@ -417,9 +417,17 @@ BOOST_AUTO_TEST_CASE(unfinished_sinks_of_nobody_are_removed_and_unknown_files_le
   shard_header sink{{volume, shard_index{0}}, shard_size_min, generation{7}};
   sink.incomplete = true;
   const shard_header stray{{volume, shard_index{1}}, shard_size_min, generation{9}};
+  // Sealed for the generation that is home: its removal was not durable yet. For another: who knows.
+  shard_header replaced{{volume, shard_index{2}}, shard_size_min, generation{5}};
+  replaced.sealed_by = migration_id{5};
+  replaced.sealed_for = generation{1};
+  auto sealed = stray;
+  sealed.generation = generation{8};
+  sealed.sealed_by = migration_id{5};
+  sealed.sealed_for = generation{9};
   const shard_header stranger{{volume_id{77}, shard_index{1}}, shard_size_min, generation{1}};
-  scans["slow"].shards = {sink, stray, stranger};
-  scans["slow"].allocated_bytes = {0, 0, 0};
+  scans["slow"].shards = {sink, stray, replaced, sealed, stranger};
+  scans["slow"].allocated_bytes = {0, 0, 0, 0, 0};
   for (auto& x : scans["slow"].shards)
     plane->shards[{"slow", x.id, x.generation}].header = x;
   kill(root);
@@ -427,10 +435,12 @@ BOOST_AUTO_TEST_CASE(unfinished_sinks_of_nobody_are_removed_and_unknown_files_le
   root = spawn(node_root, context);
   advance(5s);
   BOOST_TEST(plane->shards.count({"slow", sink.id, sink.generation}) == 0u);
+  BOOST_TEST(plane->shards.count({"slow", replaced.id, replaced.generation}) == 0u);
   BOOST_TEST(plane->shards.count({"slow", stray.id, stray.generation}) == 1u);
+  BOOST_TEST(plane->shards.count({"slow", sealed.id, sealed.generation}) == 1u);
   BOOST_TEST(plane->shards.count({"slow", stranger.id, stranger.generation}) == 1u);
-  BOOST_TEST(published_count("LEFTOVER_REMOVED") == 1u);
-  BOOST_TEST(published_count("SHARD_FILE_UNKNOWN") == 2u);
+  BOOST_TEST(published_count("LEFTOVER_REMOVED") == 2u);
+  BOOST_TEST(published_count("SHARD_FILE_UNKNOWN") == 3u);
 }
 
 BOOST_AUTO_TEST_CASE(of_those_that_ended_only_the_latest_are_kept) {

@@ -1,3 +1,5 @@
+#include <map>
+
 #include <boost/test/unit_test.hpp>
 
 #include <chrono>
@@ -184,6 +186,36 @@ BOOST_AUTO_TEST_CASE(sums_travel_with_the_blocks) {
   BOOST_TEST((on.run(on.x->write_with_sums(0, bytes, sums)) == errc::none));
   BOOST_TEST((on.reads_as(0, 4096, 0) == errc::none));
   BOOST_TEST(on.x->allocated_bytes() == 4 * 4096u);
+}
+
+BOOST_AUTO_TEST_CASE(a_sink_is_whole_from_its_completion_on_whatever_power_loss_takes) {
+  for (uint64_t seed = 1; seed <= 60; ++seed)
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      file_machine on{seed, seed % 2 ? file_io::direct : file_io::buffered};
+      auto header = header_for(1 << 20);
+      header.incomplete = true;
+      on.x = run_create(on, *on.store, header).shard;
+      BOOST_REQUIRE(on.x);
+      const auto syncs = on.store->statistics().syncs;
+      simulated_random random{seed};
+      std::map<uint64_t, int> written;
+      for (auto i = 0; i < 40; ++i) {
+        const auto block = random.below(256);
+        written[block] = i + 1;
+        BOOST_REQUIRE((on.write(block * 4096, 4096, i + 1) == errc::none));
+      }
+      // Marked from the start: no write waits for a mark.
+      BOOST_TEST(on.store->statistics().syncs == syncs);
+      BOOST_REQUIRE((on.run(on.x->complete(epoch{7})) == errc::none));
+      BOOST_TEST(on.store->statistics().syncs == syncs + 1);
+      on.power_loss();
+      BOOST_REQUIRE((on.open() == errc::none));
+      BOOST_TEST(!on.x->header().incomplete);
+      BOOST_TEST((on.x->header().fence == epoch{7}));
+      for (auto [block, value] : written)
+        BOOST_TEST((on.reads_as(block * 4096, 4096, value) == errc::none));
+      BOOST_TEST(on.mismatches.empty());
+    }
 }
 
 BOOST_AUTO_TEST_CASE(an_emulated_device_takes_its_time) {
