@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,6 +23,8 @@ struct lease_options {
   /// Of volumes of low and normal sensitivity; of high sensitivity.
   caf::timespan term{std::chrono::seconds{45}};
   caf::timespan term_sensitive{std::chrono::seconds{20}};
+  /// What the holder of a whole `term` waits between two keep-alives.
+  caf::timespan renew{std::chrono::seconds{15}};
   /// By how much two clocks may differ over one term. The holder stops this much before its term ends, manager and
   /// storage end the lease this much after.
   caf::timespan drift_bound{std::chrono::milliseconds{500}};
@@ -32,8 +35,11 @@ struct lease_options {
   /// Leases at a time, of all holders.
   uint64_t leases_max = 262'144;
 
-  /// What a holder waits between two keep-alives.
-  caf::timespan renew_every(caf::timespan of_term) const { return of_term / 3; }
+  /// What a holder waits between two keep-alives. Shorter terms, of sensitive volumes or as storage wished, leave less
+  /// time for one that fails.
+  caf::timespan renew_every(caf::timespan of_term) const {
+    return of_term < term ? std::min(renew, of_term / 3) : renew;
+  }
 };
 
 /// When a dead child is started again, and when its parent gives up.

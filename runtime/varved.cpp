@@ -303,7 +303,8 @@ node_options node::options() const {
     x.tiers.push_back(std::move(settings));
   }
   x.leases.term = config_.lease.term;
-  x.leases.term_sensitive = std::min<caf::timespan>(x.leases.term_sensitive, config_.lease.term);
+  x.leases.term_sensitive = config_.lease.term_sensitive();
+  x.leases.renew = config_.lease.renew;
   x.leases.drift_bound = config_.lease.drift;
   x.leases.grace = config_.lease.grace;
   x.migrations.budget_bytes_per_second = config_.migration_budget;

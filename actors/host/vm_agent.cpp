@@ -59,7 +59,6 @@ vm_agent_self::behavior_type vm_agent_state::make_behavior(context_ptr context, 
   context_ = std::move(context);
   volume_ = volume;
   holder_ = holder;
-  term_ = context_->options.leases.term;
   self_->set_exit_handler([this](const caf::exit_msg& x) { on_exit(x); });
   self_->set_down_handler([this](const caf::down_msg& x) { on_down(x); });
   open(open_round_);
@@ -156,7 +155,7 @@ void vm_agent_state::opened() {
     promise.deliver(attachment_);
   waiting_for_port_.clear();
   // Its predecessor's leases are this holder's: kept alive from now on, and the routes with them.
-  arm_keep_alive(0s);
+  keep_alive_within(0s);
 }
 
 caf::result<attachment> vm_agent_state::get() {
@@ -254,6 +253,7 @@ void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
   revision_known_ = false;
   std::vector<route> routes;
   std::vector<need_book::range> parts;
+  auto term = context_->options.leases.term;
   routes.reserve(grants.size());
   for (auto& x : grants) {
     route to;
@@ -266,7 +266,7 @@ void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
     to.fence = x.fence;
     // Counted from the question, shortened by what clocks may differ: the holder always stops first.
     to.valid_until = asked_at + x.term - context_->options.leases.drift_bound;
-    term_ = x.term;
+    term = std::min(term, x.term);
     parts.push_back({to.first.value(), to.count, to.writable, 0, now});
     if (!to.exists) {
       add_run(to, routes);
@@ -278,8 +278,7 @@ void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
   }
   if (!routes.empty()) {
     context_->plane->set_routes(volume_, std::move(routes));
-    if (!keep_alive_armed_)
-      arm_keep_alive(context_->options.leases.renew_every(term_));
+    keep_alive_within(context_->options.leases.renew_every(term));
   }
   book_.done(range, parts, now);
   if (book_.in_flight() == 0)
@@ -379,28 +378,31 @@ void vm_agent_state::refresh(const shard_home& home) {
 // -- the keep-alive
 // --------------------------------------------------------------------------------------------------------
 
-void vm_agent_state::arm_keep_alive(caf::timespan in) {
-  keep_alive_armed_ = true;
+void vm_agent_state::keep_alive_within(caf::timespan in) {
+  // Terms differ: the shortest does not wait for the keep-alive of those before.
+  const auto at = context_->now() + in;
+  if (keep_alive_at_ && *keep_alive_at_ <= at)
+    return;
+  keep_alive_at_ = at;
   self_->delayed_send(self_, in, atom::renew_v, ++renew_round_);
 }
 
 void vm_agent_state::renew(uint64_t round) {
   if (round != renew_round_ || detaching_)
     return;
-  keep_alive_armed_ = false;
+  // The next one is armed by the answer or its absence, or by what is granted meanwhile.
+  keep_alive_at_.reset();
   auto manager = context_->directory->get<lease_manager_actor>(path::leases);
   if (!manager) {
-    arm_keep_alive(back_off(renew_attempts_++));
+    keep_alive_within(back_off(renew_attempts_++));
     return;
   }
-  keep_alive_armed_ = true; // the answer arms it, or its absence
   const auto asked_at = context_->now();
   self_->request(manager, context_->options.request_timeout, atom::renew_v, holder_)
     .then([this, asked_at, from = manager.address()](const lease_renewal& x) { renewed(asked_at, from, x); },
           [this](const caf::error& e) {
-            keep_alive_armed_ = false;
             if (code_of(e) != errc::not_found) {
-              arm_keep_alive(back_off(renew_attempts_++));
+              keep_alive_within(back_off(renew_attempts_++));
               return;
             }
             // The manager knows of no lease of ours. Nothing is extended; what we use we ask for again, and the first
@@ -412,8 +414,7 @@ void vm_agent_state::renew(uint64_t round) {
 
 void vm_agent_state::renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x) {
   renew_attempts_ = 0;
-  term_ = x.term;
-  arm_keep_alive(context_->options.leases.renew_every(term_));
+  keep_alive_within(context_->options.leases.renew_every(x.term));
   // Another manager, or another count of what we have than when nothing was under way: something of ours has ended
   // without a word, and an extension would hide it. Absent shards have no fence in storage that would catch that.
   const bool same = (!manager_ || manager == manager_) && (!revision_known_ || revision_ == x.revision);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -60,7 +61,7 @@ private:
   /// Adds a run's route, but for the shards in it that have come to exist since the manager looked.
   void add_run(const route& run, std::vector<route>& routes);
   void refused(const need_book::range& range, const caf::error& e);
-  void arm_keep_alive(caf::timespan in);
+  void keep_alive_within(caf::timespan in);
   void renew(uint64_t round);
   void renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x);
   void acquire_all_again();
@@ -102,9 +103,9 @@ private:
   /// still call them absent, and would read as zeros what was written.
   std::set<uint64_t> made_;
 
-  caf::timespan term_{0};
   uint64_t renew_round_ = 0;
-  bool keep_alive_armed_ = false;
+  /// When the next one is sent, if one is armed.
+  std::optional<boot_time> keep_alive_at_;
   unsigned renew_attempts_ = 0;
   /// The manager's number for what this holder has, unless something was granted or taken since: then it is not known.
   uint64_t revision_ = 0;

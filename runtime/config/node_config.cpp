@@ -268,6 +268,13 @@ void read_rest(table_reader& root, node_config& x) {
 
 } // namespace
 
+std::chrono::nanoseconds lease_config::term_sensitive() const {
+  // Either way of renewing is enough: term − drift − renewal > failover + 1s, as read_lease checks of `term`.
+  const auto beyond = drift + failover + 1s;
+  const auto least = std::min(beyond + renew, beyond * 3 / 2) + 1ms;
+  return std::min(term, std::max<std::chrono::nanoseconds>(20s, least));
+}
+
 std::string to_string(const config_problem& x) {
   auto place = x.file;
   if (x.line != 0)

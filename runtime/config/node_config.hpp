@@ -39,6 +39,10 @@ struct lease_config {
   std::chrono::nanoseconds grace = std::chrono::seconds{5};
   /// The longest time that managing may be interrupted without anybody's I/O stopping.
   std::chrono::nanoseconds failover = std::chrono::seconds{10};
+
+  /// Of volumes of high sensitivity: 20 s, if that outlasts a failover as `term` does, and never above `term`. Renewed
+  /// at a third, or at `renew` if that is sooner.
+  std::chrono::nanoseconds term_sensitive() const;
 };
 
 /// [nbd]: what one client may take.

@@ -41,6 +41,7 @@ simulated_node::simulated_node(uint64_t seed, uint64_t copy_bytes_per_second)
   // Short, so that a run of some seconds sees leases renewed, lost and ended.
   options.leases.term = 6s;
   options.leases.term_sensitive = 6s;
+  options.leases.renew = 2s;
   options.leases.grace = 1s;
   options.leases.acquire_timeout = 3s;
   options.request_timeout = 2s;

@@ -26,6 +26,8 @@ struct fake_management {
   errc renew_refusal = errc::none;
   uint64_t revision = 1;
   caf::timespan term = std::chrono::seconds{45};
+  /// For which storage wished a shorter one.
+  std::map<uint64_t, caf::timespan> shorter_terms;
   /// Shards that exist, for grants.
   std::map<uint64_t, shard_home> homes;
   uint64_t next_holder = 1;
@@ -120,6 +122,8 @@ inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::point
           continue;
         g.home = home;
         g.count = 1;
+        const auto shorter = of->shorter_terms.find(i);
+        g.term = shorter == of->shorter_terms.end() ? of->term : shorter->second;
         grants.push_back(g);
       }
       return grants;

@@ -165,6 +165,40 @@ BOOST_AUTO_TEST_CASE(an_agent_that_holds_nothing_sends_nothing) {
   BOOST_TEST(management->renewals == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(leases_are_renewed_as_often_as_configured) {
+  options.leases.renew = 5s;
+  make_context();
+  start();
+  need(5, 1, true);
+  management->renewals = 0;
+  advance(51s);
+  BOOST_TEST(management->renewals == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(a_shorter_term_is_renewed_sooner) {
+  start();
+  management->term = 9s;
+  need(5, 1, true);
+  advance(10s);
+  management->renewals = 0;
+  advance(31s);
+  BOOST_TEST(management->renewals == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(the_shortest_of_several_terms_brings_the_keep_alive_forward) {
+  start();
+  need(5, 1, true);
+  management->renewals = 0;
+  management->shorter_terms = {{6, 9s}};
+  for (uint64_t i = 6; i < 9; ++i)
+    plane->need(volume, shard_index{i}, 1, true);
+  run();
+  advance(2s);
+  BOOST_TEST(management->renewals == 0u);
+  advance(2s);
+  BOOST_TEST(management->renewals == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_keep_alive_that_is_not_answered_is_repeated_and_extends_nothing) {
   start();
   need(5, 1, true);

@@ -146,6 +146,15 @@ BOOST_AUTO_TEST_CASE(a_value_out_of_range_is_refused) {
   BOOST_TEST(refusal_after_tier("cost = -1.0\n").starts_with("6:8: tier[fast].cost: -1 is out of range"));
 }
 
+BOOST_AUTO_TEST_CASE(a_sensitive_term_is_short_and_outlasts_a_failover_too) {
+  auto term = [](const std::string& lease) { return parse(tier + "[lease]\n" + lease).config.lease.term_sensitive(); };
+  BOOST_TEST((term("") == 20s));
+  // Never longer than any other's.
+  BOOST_TEST((term("term='15s'\nrenew='2s'\n") == 15s));
+  BOOST_TEST((term("term='2m'\nfailover='30s'\n") == 47s + 1ms));
+  BOOST_TEST((term("term='2m'\nfailover='30s'\nrenew='1m'\n") == 48s + 1ms));
+}
+
 BOOST_AUTO_TEST_CASE(leases_that_cannot_outlast_a_failover_are_refused) {
   BOOST_TEST(refusal_after_tier("[lease]\nterm = '10s'\nrenew = '10s'\n") ==
              "8:9: lease.renew: 10s is not within the term; expected less than term = 10s");
