@@ -289,7 +289,7 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
       out.gate_closed = reactor_.now() - m->closed_at;
     co_return out;
   }
-  if (busy() && limits_.switch_together.count() > 0) {
+  if (busy() && moves_.size() > 1 && limits_.switch_together.count() > 0) {
     co_await sleep_until(reactor_, (reactor_.now() / limits_.switch_together + 1) * limits_.switch_together);
     if (m->cancelled) {
       out.status = errc::cancelled;

@@ -30,8 +30,8 @@ struct move_limits {
   /// often again with changes mirrored.
   uint64_t switch_bytes = 256u << 10;
   unsigned switch_passes = 4;
-  /// While VMs are active, shards switch together, at multiples of this on the reactor's clock: each sync holds up
-  /// every request of a device, and those of several files at the same time are one to it.
+  /// While VMs are active, several moves switch together, at multiples of this on the reactor's clock: each sync holds
+  /// up every request of a device, and those of several files at the same time are one to it.
   std::chrono::nanoseconds switch_together = std::chrono::milliseconds{500};
 };
 
