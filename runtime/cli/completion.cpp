@@ -26,39 +26,40 @@ bool takes_volume(const CLI::App& app) {
 }
 
 // One line for each verb: what may follow it.
-void bash_cases(const CLI::App& app, const std::string& path, std::string& text) {
+// The script's names are no special parameters of zsh, which runs it too: there, to set `path` is to set PATH.
+void bash_cases(const CLI::App& app, const std::string& verb, std::string& text) {
   std::string words;
   for (const auto* x : verbs_of(app))
     words += ' ' + x->get_name();
-  text += fmt::format("    '{}') words='{}{}'{} ;;\n", path, words.empty() ? "" : words.substr(1), options_of(app),
+  text += fmt::format("    '{}') choices='{}{}'{} ;;\n", verb, words.empty() ? "" : words.substr(1), options_of(app),
                       takes_volume(app) ? "; volumes=1" : "");
   for (const auto* x : verbs_of(app))
-    bash_cases(*x, path.empty() ? x->get_name() : path + ' ' + x->get_name(), text);
+    bash_cases(*x, verb.empty() ? x->get_name() : verb + ' ' + x->get_name(), text);
 }
 
 std::string bash(const CLI::App& app) {
-  std::string cases, paths;
+  std::string cases;
   bash_cases(app, "", cases);
   return R"sh(# bash completion for varve: source <(varve completion bash)
 _varve() {
-  local current=${COMP_WORDS[COMP_CWORD]} path= words= volumes= i
+  local current=${COMP_WORDS[COMP_CWORD]} verb= choices= volumes= i
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --socket|--config|--timeout) ((i++)) ;;
       -*) ;;
-      *) if _varve_words "${path:+$path }${COMP_WORDS[i]}"; then path="${path:+$path }${COMP_WORDS[i]}"; fi ;;
+      *) if _varve_choices "${verb:+$verb }${COMP_WORDS[i]}"; then verb="${verb:+$verb }${COMP_WORDS[i]}"; fi ;;
     esac
   done
   volumes=
-  _varve_words "$path"
-  words="$words )sh" +
+  _varve_choices "$verb"
+  choices="$choices )sh" +
          options_of(app).substr(1) + R"sh("
   if [ -n "$volumes" ]; then
-    words="$words $(varve volume ls --no-headers --timeout 1s 2>/dev/null | awk '{print $1}')"
+    choices="$choices $(varve volume ls --no-headers --timeout 1s 2>/dev/null | awk '{print $1}')"
   fi
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  COMPREPLY=($(compgen -W "$choices" -- "$current"))
 }
-_varve_words() {
+_varve_choices() {
   case $1 in
 )sh" + cases +
          R"sh(    *) return 1 ;;
