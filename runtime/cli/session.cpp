@@ -67,7 +67,7 @@ void session::with_node(const std::function<int(rpc_client&)>& f) {
   node_ = nullptr;
 }
 
-int session::fail(const caf::error& e, const std::string& hint) const {
+int session::fail(const caf::error& e, const std::string& hint, nlohmann::json found) const {
   const auto code = code_of(e);
   const bool lost = node_ && node_->lost();
   auto message = context_of(e);
@@ -77,14 +77,16 @@ int session::fail(const caf::error& e, const std::string& hint) const {
   return fail(lost                      ? unreachable
               : code == errc::timed_out ? timed_out
                                         : refused,
-              lost ? "unreachable" : to_string(code), message);
+              lost ? "unreachable" : to_string(code), message, std::move(found));
 }
 
-int session::fail(exit_code code, const std::string& name, const std::string& message) const {
-  if (json)
-    print({{"error", {{"code", name}, {"message", message}}}});
-  else
+int session::fail(exit_code code, const std::string& name, const std::string& message, nlohmann::json found) const {
+  if (json) {
+    found["error"] = {{"code", name}, {"message", message}};
+    print(found);
+  } else {
     fmt::print(stderr, "varve: {}\n", message);
+  }
   return code;
 }
 

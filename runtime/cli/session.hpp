@@ -23,9 +23,11 @@ public:
   /// Runs `f` with a connection; its result ends the program.
   void with_node(const std::function<int(rpc_client&)>& f);
 
-  /// Says why, and gives the exit code that goes with it. `hint` is for people only.
-  int fail(const caf::error& e, const std::string& hint = {}) const;
-  int fail(exit_code code, const std::string& name, const std::string& message) const;
+  /// Says why, and gives the exit code that goes with it. `hint` is for people only; `found` is an object, and with
+  /// --json stands beside the error.
+  int fail(const caf::error& e, const std::string& hint = {}, nlohmann::json found = nlohmann::json::object()) const;
+  int fail(exit_code code, const std::string& name, const std::string& message,
+           nlohmann::json found = nlohmann::json::object()) const;
 
   /// Prints as JSON.
   static void print(const nlohmann::json& x);

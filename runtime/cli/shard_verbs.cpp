@@ -153,13 +153,15 @@ int verify(session& s, rpc_client& node, const std::string& volume, std::optiona
   }
   if (s.draws())
     fmt::print(stderr, "\n");
+  const nlohmann::json found{{"shards", shards}, {"bad_blocks", bad_blocks}, {"bad_shards", rows}};
   if (failed)
-    return s.fail(failed);
+    return s.fail(failed, {}, found);
   if (bad_blocks)
     return s.fail(make_error(errc::checksum_mismatch,
-                             fmt::format("{} blocks in {} shards are not what was written", bad_blocks, rows.size())));
+                             fmt::format("{} blocks in {} shards are not what was written", bad_blocks, rows.size())),
+                  {}, found);
   if (s.json)
-    s.print({{"shards", shards}, {"bad_blocks", bad_blocks}});
+    s.print(found);
   else
     fmt::print("{} shard{} verified, no bad blocks\n", shards, shards == 1 ? "" : "s");
   return success;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Bits that flip in shard files: the read gives EIO, never wrong bytes; it is counted and told; other blocks still read."""
 
+import json
 import random
 import time
 
@@ -107,8 +108,14 @@ class rot(SystemTest):
     def test_a_scrub_finds_it(self):
         self.fill(10, 11)
         self.assertEqual(self.node.varve("volume", "verify", "vm1").returncode, 0)
+        self.assertEqual(self.node.json("volume", "verify", "vm1")["bad_shards"], [])
         self.flip(11)
         self.assertNotEqual(self.node.varve("volume", "verify", "vm1", check=False).returncode, 0)
+        done = self.node.varve("volume", "verify", "vm1", "--json", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        found = json.loads(done.stdout)
+        self.assertEqual(found["bad_shards"], [{"index": 0, "bad_blocks": 1}])
+        self.assertEqual((found["bad_blocks"], found["error"]["code"]), (1, "checksum_mismatch"))
 
     def test_rot_in_the_header_or_table_never_gives_wrong_bytes(self):
         """Every kilobyte of the front matter of the file gets a flipped bit in turn; each block then reads right or not at all."""
