@@ -349,21 +349,39 @@ class SystemTest(unittest.TestCase):
         return body
 
 
-def fio(folder, volume, *options, timeout=120, check=True):
-    """Runs fio's NBD engine on a volume; its JSON. fio writes a line of its own first, hence --output."""
+def fio(folder, volume, *options, timeout=120, check=True, enough=None):
+    """Runs fio's NBD engine on a volume; its JSON. fio writes a line of its own first, hence --output.
+
+    `enough` is an event: once it is set, fio ends what is under way and reports, as on Ctrl-C.
+    """
     out = pathlib.Path(folder) / f"fio-{random.getrandbits(32):08x}.json"
-    done = run("fio", "--name=job", "--ioengine=nbd", f"--uri={volume if isinstance(volume, str) else volume.uri}",
-               "--output-format=json", f"--output={out}", *options, timeout=timeout, check=False,
-               cwd=folder)  # where fio leaves its verify state
-    if done.returncode != 0 and check:
-        raise AssertionError(f"fio: exit code {done.returncode}\n{done.stdout}\n{done.stderr}\n"
+    process = subprocess.Popen(
+        ["fio", "--name=job", "--ioengine=nbd", f"--uri={volume if isinstance(volume, str) else volume.uri}",
+         "--output-format=json", f"--output={out}", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=folder, preexec_fn=die_with_parent)  # the folder is where fio leaves its verify state
+    end = time.monotonic() + timeout
+    interrupted = False
+    while True:
+        try:
+            stdout, stderr = process.communicate(timeout=0.1 if enough and not interrupted else end - time.monotonic())
+            break
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                process.kill()
+                process.communicate()
+                raise
+            if enough and enough.is_set():
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    if process.returncode not in ((0, 128) if interrupted else (0,)) and check:
+        raise AssertionError(f"fio: exit code {process.returncode}\n{stdout}\n{stderr}\n"
                              f"{out.read_text() if out.exists() else ''}")
     text = out.read_text()
     report = json.loads(text[text.index("{"):])
     if check:
         for job in report["jobs"]:
             if job["error"]:
-                raise AssertionError(f"fio reports error {job['error']}\n{done.stderr}")
+                raise AssertionError(f"fio reports error {job['error']}\n{stderr}")
     return report
 
 
