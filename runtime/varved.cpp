@@ -600,9 +600,15 @@ int run(int argc, char** argv) {
   notify_service_manager("STOPPING=1");
   // Whatever hangs: a second signal, or the time limit, ends it. What was acknowledged is in the files already.
   std::thread{[signals, stop_timeout] {
-    const auto limit = std::chrono::duration_cast<std::chrono::seconds>(stop_timeout).count() + 1;
-    const timespec until{limit, 0};
-    const int second = ::sigtimedwait(&signals, nullptr, &until);
+    const auto end = std::chrono::steady_clock::now() + stop_timeout + 1s;
+    int second = 0;
+    siginfo_t from{};
+    do {
+      const auto left = std::max<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now(), 0s);
+      const timespec until{left / 1s, (left % 1s).count()};
+      second = ::sigtimedwait(&signals, &from, &until);
+      // Our own: asked by RPC to stop, which it does already.
+    } while (second > 0 ? from.si_pid == ::getpid() : errno == EINTR);
     spdlog::error("event=ended-at-once reason={}", second > 0 ? "second-signal" : "time-limit");
     ::_exit(second > 0 ? 128 + second : not_stopped_in_time);
   }}.detach();
