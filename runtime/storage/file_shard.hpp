@@ -113,6 +113,7 @@ private:
   /// The file's name survives power loss.
   task<errc> sync_name();
   task<errc> sync_now();
+  void begin_clearing();
   task<errc> write_checkpoint();
   /// The table's pages as they are now, in `memory`.
   std::span<table_record> encode(const std::vector<uint64_t>& pages, uint64_t sequence, lent_buffer& memory) const;

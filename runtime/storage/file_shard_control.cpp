@@ -140,7 +140,7 @@ task<errc> file_shard::complete(epoch fence) {
 task<errc> file_shard::write_whole() {
   if (failed_)
     co_return errc::shard_failed;
-  intents_.begin_clearing();
+  begin_clearing();
   auto pages = pages_.take_stale();
   lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
   auto sequence = pages_.next_sequence();
@@ -230,13 +230,17 @@ task<errc> file_shard::checkpoint() {
   co_return status;
 }
 
-task<errc> file_shard::write_checkpoint() {
-  // From here on: what a write touches keeps its mark; what one is in the middle of, too.
+/// From here on: what a write touches keeps its mark; what one is in the middle of, too.
+void file_shard::begin_clearing() {
   intents_.begin_clearing();
   claims_.for_each_active([this](uint64_t first, uint64_t count) {
     auto x = regions_of(first, count);
     intents_.touch(x.first, x.count);
   });
+}
+
+task<errc> file_shard::write_checkpoint() {
+  begin_clearing();
   auto pages = pages_.take_stale();
   lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
   auto sequence = pages_.next_sequence();

@@ -104,9 +104,9 @@ public:
   /// Durably takes the shard out of service for a migration, or (migration_id{0}) puts it back.
   virtual task<errc> seal(migration_id by, generation replaced_by) = 0;
 
-  /// Durably marks a migration's sink as a whole shard, with everything written before and at least that fence. Nobody
-  /// else may be at work on it. Until it returned with errc::none, a crash may leave a file that calls itself whole and
-  /// is not: only then may its source be sealed.
+  /// Durably marks a migration's sink as a whole shard, with everything written before and at least that fence; writes
+  /// may go on. Until it returned with errc::none, a crash may leave a file that calls itself whole and is not: only
+  /// then may its source be sealed.
   virtual task<errc> complete(epoch fence) = 0;
 
   /// Reads every written block of a range and compares; the number of bad blocks, or errc by `status`.

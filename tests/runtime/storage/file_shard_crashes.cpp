@@ -15,15 +15,19 @@ namespace {
 
 enum class crash : uint8_t { kill, power_loss };
 
-// Several lives of one shard, each ended in the middle of random requests.
-void live_and_crash(uint64_t seed, crash how, int lives) {
+// Several lives of one shard, each ended in the middle of random requests. `sink`: of one that becomes whole in the
+// middle of its first life's requests, as under a mirror.
+void live_and_crash(uint64_t seed, crash how, int lives, bool sink = false) {
   simulated_disk_options disk;
   disk.direct_alignment = 4096;
   file_machine on{seed, seed % 2 ? file_io::direct : file_io::buffered, disk};
   if (seed % 3 == 0)
     on.options.checkpoint_after = 3ms;
   on.store = make_file_store(*on.on, on.options);
-  on.create(seed % 5 ? 256 << 10 : 1 << 20);
+  auto header = header_for(seed % 5 ? 256 << 10 : 1 << 20);
+  header.incomplete = sink;
+  on.x = run_create(on, *on.store, header).shard;
+  BOOST_REQUIRE(on.x);
   // The shadow outlives its requests: coroutines that a crash ended may still name it.
   auto& run = *new shadow_run{on, *on.x, seed};
   for (auto life = 0; life < lives; ++life) {
@@ -35,6 +39,10 @@ void live_and_crash(uint64_t seed, crash how, int lives) {
       on.world.advance(std::chrono::microseconds{run.random.between(1, 400)});
       if (run.random.below(40) == 0)
         on.world.advance(20ms); // quiet: an idle checkpoint may begin
+    }
+    if (sink && life == 0) {
+      BOOST_TEST((on.run(on.x->complete(epoch{1})) == errc::none));
+      on.world.advance(std::chrono::microseconds{run.random.below(2000)});
     }
     if (how == crash::kill)
       on.kill();
@@ -77,4 +85,10 @@ BOOST_AUTO_TEST_CASE(everything_flushed_survives_power_loss_at_a_thousand_points
   for (uint64_t seed = 1; seed <= 200; ++seed)
     BOOST_TEST_CONTEXT("seed " << seed)
   live_and_crash(seed, crash::power_loss, 5);
+}
+
+BOOST_AUTO_TEST_CASE(a_sink_that_becomes_whole_under_writes_survives_both) {
+  for (uint64_t seed = 1; seed <= 150; ++seed)
+    BOOST_TEST_CONTEXT("seed " << seed)
+  live_and_crash(seed, seed % 2 ? crash::kill : crash::power_loss, 2, true);
 }
