@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -419,7 +420,10 @@ bool uring_ring::spin_worthwhile() noexcept {
 bool uring_ring::spin(boot_time deadline) {
   if (io_uring_sq_ready(&ring_) > 0)
     io_uring_submit(&ring_);
-  const auto until = std::min(deadline, detail::read_boot_clock() + spin_time_);
+  constexpr boot_time yield_every = std::chrono::microseconds{10};
+  auto now = detail::read_boot_clock();
+  const auto until = std::min(deadline, now + spin_time_);
+  auto yield_at = now + yield_every;
   do {
     for (unsigned i = 0; i < 16; ++i) {
       if (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) ||
@@ -429,7 +433,13 @@ bool uring_ring::spin(boot_time deadline) {
       }
       __builtin_ia32_pause();
     }
-  } while (detail::read_boot_clock() < until);
+    now = detail::read_boot_clock();
+    if (now >= yield_at) {
+      // Whom we have just answered may have been woken on this very processor, and cannot come while we look.
+      ::sched_yield();
+      yield_at = now + yield_every;
+    }
+  } while (now < until);
   ++spin_misses_;
   return false;
 }
