@@ -81,7 +81,7 @@ struct node_config {
 
   /// [migration]: bytes per second of all background copying together; 0 is unlimited.
   uint64_t migration_budget = 64ull << 20;
-  uint64_t migrations_concurrent = 8;
+  uint64_t migrations_concurrent = 16;
 
   nbd_config nbd;
 

@@ -57,7 +57,8 @@ task<errc> move_engine::begin(data_plane::move_ends ends) {
     co_return errc::none;
   if (m->cancelled)
     co_return errc::cancelled;
-  auto status = co_await open_ends(m);
+  co_await let_gates_open();
+  auto status = m->cancelled ? errc::cancelled : co_await open_ends(m);
   if (status == errc::none) {
     m->begun = true;
     co_return status;
@@ -290,7 +291,7 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
     co_return out;
   }
   if (busy() && moves_.size() > 1 && limits_.switch_together.count() > 0) {
-    co_await sleep_until(reactor_, (reactor_.now() / limits_.switch_together + 1) * limits_.switch_together);
+    co_await sleep_until(reactor_, next_slot());
     if (m->cancelled) {
       out.status = errc::cancelled;
       co_return out;
@@ -328,6 +329,27 @@ task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
     shards_.open_gate(*m->source);
   }
   co_return out;
+}
+
+boot_time move_engine::next_slot() noexcept {
+  const auto next = (reactor_.now() / limits_.switch_together + 1) * limits_.switch_together;
+  if (slot_ < next) {
+    slot_ = next;
+    slot_taken_ = 0;
+  } else if (slot_taken_ >= limits_.switch_group) {
+    slot_ += limits_.switch_together;
+    slot_taken_ = 0;
+  }
+  ++slot_taken_;
+  return slot_;
+}
+
+task<void> move_engine::let_gates_open() {
+  constexpr auto look_again = std::chrono::milliseconds{1};
+  const auto until = reactor_.now() + limits_.gates_first;
+  while (reactor_.now() < until &&
+         std::any_of(moves_.begin(), moves_.end(), [](auto& x) { return x.second->closed_at.count() >= 0; }))
+    co_await sleep_until(reactor_, reactor_.now() + look_again);
 }
 
 task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
@@ -388,6 +410,7 @@ task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chr
     // From here on the source's requests look for a new route; its gate is never opened again.
     if (closed_at.count() >= 0)
       gate_closed = reactor_.now() - closed_at;
+    co_await let_gates_open();
     auto status = co_await shards_.remove(from);
     co_return status;
   }

@@ -12,14 +12,14 @@ namespace varve {
 
 struct move_limits {
   /// Bytes of one transfer: with VMs active on the reactor, and without.
-  uint64_t chunk_busy = 64u << 10;
+  uint64_t chunk_busy = 32u << 10;
   uint64_t chunk_quiet = 256u << 10;
   /// VMs count as active so long after a request.
   std::chrono::nanoseconds busy_for = std::chrono::milliseconds{20};
   /// While VMs are active, copying keeps to the larger of a floor and a share of the rate that a chunk goes at by
   /// itself: that leaves their requests the device and the thread for most of the time, and no migration hangs.
   uint64_t busy_bytes_per_second = 64'000'000;
-  double busy_share = 0.3;
+  double busy_share = 0.75;
   /// How often a chunk that did not arrive as it was sent is sent again.
   unsigned attempts = 4;
   /// Passes in a row over what changed, after each of which as much has changed as after the one before: then changes
@@ -30,9 +30,13 @@ struct move_limits {
   /// often again with changes mirrored.
   uint64_t switch_bytes = 256u << 10;
   unsigned switch_passes = 4;
-  /// While VMs are active, several moves switch together, at multiples of this on the reactor's clock: each sync holds
-  /// up every request of a device, and those of several files at the same time are one to it.
-  std::chrono::nanoseconds switch_together = std::chrono::milliseconds{500};
+  /// While VMs are active, several moves switch together, up to `switch_group` at each multiple of this on the
+  /// reactor's clock: each sync holds up every request of a device, and those of several files at the same time are one
+  /// to it.
+  std::chrono::nanoseconds switch_together = std::chrono::milliseconds{250};
+  unsigned switch_group = 8;
+  /// Files are made and removed while no gate is closed, or so much later: the file system's journal is one for all.
+  std::chrono::nanoseconds gates_first = std::chrono::milliseconds{50};
 };
 
 /// Copies shards from tier to tier beside their VMs' requests: the data path's part of a migration (DESIGN section 7).
@@ -68,6 +72,9 @@ private:
   task<errc> copy_chunk(move_ptr m, uint64_t offset, uint64_t length, copy_round& round);
   bool busy() const noexcept;
   task<void> pace(uint64_t bytes);
+  /// When the next switch of several may begin.
+  boot_time next_slot() noexcept;
+  task<void> let_gates_open();
   task<errc> switch_gated(move_ptr m, switch_result& out);
   void release(move& m);
 
@@ -79,7 +86,9 @@ private:
   move_limits limits_;
   byte_pacer busy_pacer_;
   block_copier copier_;
-  double chunk_rate_ = 0; // bytes per second of a chunk under way; decayed mean
+  double chunk_rate_ = 0;   // bytes per second of a chunk under way; decayed mean
+  boot_time slot_{0};       // the last that was given
+  unsigned slot_taken_ = 0; // so many times
   std::map<migration_id, move_ptr> moves_;
 };
 
