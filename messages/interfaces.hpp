@@ -35,7 +35,7 @@ using catalog_actor = caf::typed_actor<
   // An incarnation for a new manager: one higher than any before, durable before it is told.
   caf::replies_to<atom::get>::with<uint64_t>>;
 
-/// The shard map of one volume.
+/// The shard map of one volume. Its listing says what its tiers say; of clients it does not know.
 using volume_actor =
   caf::typed_actor<caf::replies_to<atom::get>::with<volume_info>,
                    // The homes of a range of shards (first, count).
@@ -124,7 +124,8 @@ using tier_actor = caf::typed_actor<
   caf::reacts_to<atom::publish, shard_home, bool>,
   // Reads all and compares: number of bad blocks.
   caf::replies_to<atom::verify, shard_id, generation>::with<uint64_t>,
-  // The active shards: allocated bytes and counters (for listings); others have home only.
+  // The shards of a volume: allocated bytes, and counters of the active ones. errc::unavailable until the tier knows
+  // all that it has.
   caf::replies_to<atom::list, volume_id>::with<std::vector<shard_info>>>;
 
 // -- host ----------------------------------------------------------------------------------------------------------

@@ -155,6 +155,14 @@ struct Volume {
 
   connections @9 :UInt64;
   # Of NBD, now.
+
+  contentsKnown @10 :Bool = true;
+  # Unset: the volume's map or one of its tiers could not be asked. Then `allocatedBytes` says nothing, nor does `shards`
+  # if it is 0.
+
+  clientsKnown @11 :Bool = true;
+  # Unset: attached, but where it is served could not be asked. Then `connections` says nothing, nor does `uri` if it is
+  # empty.
 }
 
 struct Attachment {

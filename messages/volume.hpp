@@ -54,15 +54,27 @@ struct volume_info {
   volume_record record;
   /// Shards that exist (were written once).
   uint64_t shards = 0;
+  /// What the volume's shards take on all tiers together.
   uint64_t allocated_bytes = 0;
   /// Empty while detached: nbd+unix:///NAME?socket=PATH.
   std::string uri;
+  /// Clients of NBD.
   uint64_t connections = 0;
+  /// False: somebody was not there to be asked (the volume's actor or one of its tiers), so that `allocated_bytes` is
+  /// not known, nor is `shards` if it is 0. A volume without shards has no tiers to ask.
+  bool contents_known = false;
+  /// False: the volume is attached, but its host or its port was not there to be asked, so that `connections` is not
+  /// known, nor is `uri` if it is empty.
+  bool clients_known = false;
+
+  bool shards_known() const noexcept { return contents_known || shards != 0; }
+  bool uri_known() const noexcept { return clients_known || !uri.empty(); }
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, volume_info& x) {
-  return f(caf::meta::type_name("varve::volume_info"), x.record, x.shards, x.allocated_bytes, x.uri, x.connections);
+  return f(caf::meta::type_name("varve::volume_info"), x.record, x.shards, x.allocated_bytes, x.uri, x.connections,
+           x.contents_known, x.clients_known);
 }
 
 /// Where a VM finds an attached volume.

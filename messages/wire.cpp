@@ -62,6 +62,8 @@ void to_wire(wire::Volume::Builder to, const volume_info& x) {
   to.setAllocatedBytes(x.allocated_bytes);
   to.setUri(x.uri);
   to.setConnections(x.connections);
+  to.setContentsKnown(x.contents_known);
+  to.setClientsKnown(x.clients_known);
 }
 
 volume_info from_wire(wire::Volume::Reader x) {
@@ -76,6 +78,8 @@ volume_info from_wire(wire::Volume::Reader x) {
   to.allocated_bytes = x.getAllocatedBytes();
   to.uri = x.getUri();
   to.connections = x.getConnections();
+  to.contents_known = x.getContentsKnown();
+  to.clients_known = x.getClientsKnown();
   return to;
 }
 

@@ -462,9 +462,7 @@ std::string node::metrics() {
   node_snapshot x;
   x.version = version;
   x.status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
-  x.volumes = ask<std::vector<volume_info>>([this](auto done) {
-                gateway_->volume_list(std::move(done));
-              }).value_or(std::vector<volume_info>{});
+  x.volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
   x.tiers = ask<std::vector<tier_info>>([this](auto done) {
               gateway_->tier_list(std::move(done));
             }).value_or(std::vector<tier_info>{});

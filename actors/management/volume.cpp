@@ -20,6 +20,8 @@ constexpr size_t removal_batch_max = 64;
 constexpr unsigned create_attempts_max = 5;
 constexpr caf::timespan create_again_after = 200ms;
 constexpr caf::timespan retry_after = 1s;
+/// Of a tier that is asked for a listing: it looks for at most a second, and who asks for the listing waits longer.
+constexpr caf::timespan contents_patience = 2s;
 
 /// Neither done nor refused: the catalog died or hung over it, and only a look at the store can tell.
 bool is_uncertain(const caf::error& e) {
@@ -160,31 +162,38 @@ void volume_state::get(caf::typed_response_promise<volume_info> promise) {
   struct gathering {
     volume_info info;
     size_t open = 0;
+    void one_less(caf::typed_response_promise<volume_info>& promise) {
+      if (--open == 0)
+        promise.deliver(info);
+    }
   };
   auto all = std::make_shared<gathering>();
   all->info.record = record_;
   all->info.shards = map_.size();
+  all->info.contents_known = true;
+  // Also without tiers to ask.
+  all->open = 1;
   for (const auto& tier_name : map_.tiers()) {
     auto tier = context_->directory->get<tier_actor>(path::tier(tier_name));
-    if (!tier)
+    if (!tier) {
+      all->info.contents_known = false;
       continue;
+    }
     ++all->open;
-    self_->request(tier, context_->options.request_timeout, atom::list_v, id_)
+    self_->request(tier, std::min(contents_patience, context_->options.request_timeout), atom::list_v, id_)
       .then(
         [all, promise](const std::vector<shard_info>& rows) mutable {
           for (const auto& x : rows)
             all->info.allocated_bytes += x.allocated_bytes;
-          if (--all->open == 0)
-            promise.deliver(all->info);
+          all->one_less(promise);
         },
-        // A tier that does not answer is missing from the sum; `tier ls` says why.
+        // `tier ls` says why.
         [all, promise](const caf::error&) mutable {
-          if (--all->open == 0)
-            promise.deliver(all->info);
+          all->info.contents_known = false;
+          all->one_less(promise);
         });
   }
-  if (all->open == 0)
-    promise.deliver(all->info);
+  all->one_less(promise);
 }
 
 void volume_state::locate(shard_index first, uint64_t count, caf::typed_response_promise<shard_map_part> promise) {

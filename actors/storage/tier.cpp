@@ -335,6 +335,11 @@ caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation
 
 caf::typed_response_promise<std::vector<shard_info>> tier_state::list(volume_id volume) {
   auto promise = self_->make_response_promise<std::vector<shard_info>>();
+  if (!loaded_) {
+    // Some of the rows would be taken for all.
+    promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
+    return promise;
+  }
   // Whoever has just written wants to see it.
   look(look_patience, [this, volume, promise]() mutable { promise.deliver(rows_of(volume)); });
   return promise;

@@ -19,6 +19,11 @@ size_t width(const std::string& x) {
   return static_cast<size_t>(std::count_if(x.begin(), x.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
+template <class T>
+nlohmann::json or_null(bool is_known, const T& x) {
+  return is_known ? nlohmann::json(x) : nlohmann::json(nullptr);
+}
+
 } // namespace
 
 void table::print(bool headers) const {
@@ -54,6 +59,10 @@ std::string utc(uint64_t seconds) {
   return text;
 }
 
+std::string known(bool is_known, std::string text) {
+  return is_known ? std::move(text) : "unknown";
+}
+
 std::string percent(double x) {
   return fmt::format("{:.0f}%", std::min(100.0, std::max(0.0, x)));
 }
@@ -77,10 +86,10 @@ nlohmann::json to_json(const volume_info& x) {
           {"created_at", x.record.created_at},
           {"attached", x.record.attached},
           {"removing", x.record.removing},
-          {"shards", x.shards},
-          {"allocated", x.allocated_bytes},
-          {"uri", x.uri},
-          {"connections", x.connections}};
+          {"shards", or_null(x.shards_known(), x.shards)},
+          {"allocated", or_null(x.contents_known, x.allocated_bytes)},
+          {"uri", or_null(x.uri_known(), x.uri)},
+          {"connections", or_null(x.clients_known, x.connections)}};
 }
 
 nlohmann::json to_json(const attachment& x) {

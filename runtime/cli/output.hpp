@@ -34,10 +34,13 @@ private:
 /// "3 min ago" and the like would age in a log: UTC, to the second.
 std::string utc(uint64_t seconds);
 std::string percent(double x);
+/// The text, or that it says nothing.
+std::string known(bool is_known, std::string text);
 /// A bar of 30 cells.
 std::string bar(double percent);
 
-// One object for each thing. Bytes are integers, durations seconds, points in time seconds since 1970.
+// One object for each thing. Bytes are integers, durations seconds, points in time seconds since 1970. What is not
+// known is null.
 nlohmann::json to_json(const volume_info& x);
 nlohmann::json to_json(const attachment& x);
 nlohmann::json to_json(const shard_info& x);

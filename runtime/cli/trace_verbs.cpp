@@ -188,6 +188,8 @@ int play(session& s, rpc_client& node, const trace_arguments& args) {
   auto volume = node.volume_show(args.volume);
   if (!volume)
     return s.fail(volume.error());
+  if (!volume->uri_known())
+    return s.fail(make_error(errc::unavailable, args.volume + ": where it is served is not known yet; try again"));
   if (volume->uri.empty())
     return s.fail(make_error(errc::volume_detached, args.volume), "first: varve volume attach " + args.volume);
   options.uri = volume->uri;

@@ -26,16 +26,20 @@ std::optional<uint64_t> size_of(session& s, const std::string& what, const std::
   return x;
 }
 
+std::string allocated(const volume_info& x) {
+  return known(x.contents_known, format_size_short(static_cast<double>(x.allocated_bytes)));
+}
+
 void print_volumes(session& s, const std::vector<volume_info>& all) {
   table t{{"NAME", ">ID", ">SIZE", ">ALLOCATED", ">SHARDS", "ATTACHED", ">CLIENTS", "KIND", "TIER"}};
   for (const auto& x : all) {
     const auto& spec = x.record.spec;
-    t.row({spec.name, std::to_string(x.record.id.value()), format_size(spec.size_bytes),
-           format_size_short(static_cast<double>(x.allocated_bytes)), std::to_string(x.shards),
+    t.row({spec.name, std::to_string(x.record.id.value()), format_size(spec.size_bytes), allocated(x),
+           known(x.shards_known(), std::to_string(x.shards)),
            x.record.removing   ? "removing"
            : x.record.attached ? "yes"
                                : "no",
-           std::to_string(x.connections), spec.is_volatile ? "volatile" : "durable",
+           known(x.clients_known, std::to_string(x.connections)), spec.is_volatile ? "volatile" : "durable",
            spec.tier.empty() ? "-" : spec.tier});
   }
   t.print(!s.no_headers);
@@ -82,16 +86,16 @@ int show(session& s, rpc_client& node, const std::string& name) {
   t.row({"name", spec.name});
   t.row({"id", std::to_string(x->record.id.value())});
   t.row({"size", format_size(spec.size_bytes)});
-  t.row({"allocated", format_size_short(static_cast<double>(x->allocated_bytes))});
+  t.row({"allocated", allocated(*x)});
   t.row({"shard size", format_size(spec.shard_size)});
-  t.row({"shards", std::to_string(x->shards)});
+  t.row({"shards", known(x->shards_known(), std::to_string(x->shards))});
   t.row({"kind", spec.is_volatile ? "volatile" : "durable"});
   t.row({"tier for new shards", spec.tier.empty() ? "by placement" : spec.tier});
   t.row({"created", utc(x->record.created_at)});
   t.row({"attached", x->record.attached ? "yes" : "no"});
-  if (!x->uri.empty())
-    t.row({"uri", x->uri});
-  t.row({"clients", std::to_string(x->connections)});
+  if (!x->uri.empty() || !x->uri_known())
+    t.row({"uri", known(x->uri_known(), x->uri)});
+  t.row({"clients", known(x->clients_known, std::to_string(x->connections))});
   t.print(false);
   return success;
 }
@@ -122,7 +126,8 @@ int remove(session& s, rpc_client& node, const std::string& name, bool yes) {
                  fmt::format("this destroys volume {} of {} with {} of data in {} shards, for ever; to do it, "
                              "add --yes",
                              x->record.spec.name, format_size(x->record.spec.size_bytes),
-                             format_size_short(static_cast<double>(x->allocated_bytes)), x->shards)));
+                             x->contents_known ? allocated(*x) : "an unknown amount",
+                             known(x->shards_known(), std::to_string(x->shards)))));
   }
   if (s.timeout.empty())
     node.set_timeout({});

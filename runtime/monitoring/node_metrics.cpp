@@ -114,19 +114,30 @@ std::string node_metrics::render(const node_snapshot& x) {
     m.sample(x.status->manager_incarnation);
   }
 
-  uint64_t sizes = 0, allocated = 0, attached = 0;
-  for (const auto& v : x.volumes) {
-    sizes += v.record.spec.size_bytes;
-    allocated += v.allocated_bytes;
-    attached += v.record.attached;
+  if (x.volumes) {
+    uint64_t sizes = 0, allocated = 0, attached = 0, unknown = 0;
+    for (const auto& v : *x.volumes) {
+      sizes += v.record.spec.size_bytes;
+      attached += v.record.attached;
+      if (v.contents_known)
+        allocated += v.allocated_bytes;
+      else
+        ++unknown;
+    }
+    const uint64_t count = x.volumes->size();
+    m.gauge("varve_volumes", "Volumes by whether they are attached.");
+    m.sample(attached, {{"state", "attached"}});
+    m.sample(count - attached, {{"state", "detached"}});
+    m.gauge("varve_volume_size_bytes", "Sizes of all volumes together.");
+    m.sample(sizes);
+    if (count == 0 || unknown < count) {
+      m.gauge("varve_volume_allocated_bytes",
+              "What the volumes together take, without those of varve_volume_contents_unknown.");
+      m.sample(allocated);
+    }
+    m.gauge("varve_volume_contents_unknown", "Volumes of which not every tier says what they take.");
+    m.sample(unknown);
   }
-  m.gauge("varve_volumes", "Volumes by whether they are attached.");
-  m.sample(attached, {{"state", "attached"}});
-  m.sample(static_cast<uint64_t>(x.volumes.size()) - attached, {{"state", "detached"}});
-  m.gauge("varve_volume_size_bytes", "Sizes of all volumes together.");
-  m.sample(sizes);
-  m.gauge("varve_volume_allocated_bytes", "What all volumes together take.");
-  m.sample(allocated);
   m.counter("varve_volume_io_operations_total", "Requests of VMs.");
   constexpr const char* names[] = {"read", "write", "flush", "trim", "write_zeroes"};
   for (size_t i = 0; i < operations; ++i)

@@ -18,7 +18,7 @@ namespace varve {
 struct node_snapshot {
   std::string version;
   std::optional<node_status> status;
-  std::vector<volume_info> volumes;
+  std::optional<std::vector<volume_info>> volumes;
   std::vector<tier_info> tiers;
   std::vector<lease_info> leases;
   std::vector<migration_progress> migrations;

@@ -106,6 +106,7 @@ void gateway::volume_create(volume_spec spec, answer<volume_info> done) const {
       [&r](const volume_record& x) {
         volume_info info;
         info.record = x;
+        info.contents_known = info.clients_known = true; // there are none yet
         r.finish(std::move(info));
       },
       atom::create_v, spec);
@@ -117,7 +118,7 @@ void gateway::volume_list(answer<std::vector<volume_info>> done) const {
     auto with_record = [this, &r](const volume_record& record, std::shared_ptr<std::vector<volume_info>> all, size_t at,
                                   std::shared_ptr<countdown> left) {
       (*all)[at].record = record;
-      // A volume that is removed meanwhile stays as its record said.
+      // A volume that is removed meanwhile, or whose actor restarts, stays as its record said; more is not known.
       const auto failed = [left](const caf::error&) { left->one(); };
       r.ask_or(
         r.directory().template get<volume_directory_actor>(path::volumes),
@@ -171,27 +172,29 @@ void gateway::volume_record_of(std::string volume, answer<volume_record> done) c
 void gateway::volume_resize(std::string volume, uint64_t size_bytes, answer<volume_info> done) const {
   run<volume_info>(std::move(done), [=, this](auto& r) {
     with_volume(r, volume, [=, this, &r](const volume_record& before) {
-      auto finish = [this, &r](const volume_record& record) {
-        volume_info x;
-        x.record = record;
-        complete(r, {x}, [&r](std::vector<volume_info> all) { r.finish(std::move(all[0])); });
-      };
-      auto resize_port = [&r](const volume_record& record, auto then) {
-        r.template ask<host_supervisor_actor>(
-          path::host, [record, then] { then(record); }, atom::resize_v, record.id, record.spec.size_bytes);
-      };
-      auto resize_map = [&r, size_bytes](const volume_record& record, auto then) {
-        with_volume_actor(r, record.id, [&r, size_bytes, then](const volume_actor& actor) {
-          r.ask_actor(
-            actor, [then](const volume_record& after) { then(after); }, atom::resize_v, size_bytes);
-        });
-      };
-      // The catalog first: the VM must not see room that a crash takes back.
-      resize_map(before, [finish, resize_port](const volume_record& after) {
-        if (after.attached)
-          resize_port(after, finish);
-        else
-          finish(after);
+      with_volume_actor(r, before.id, [=, this, &r](const volume_actor& actor) {
+        auto show = [this, &r](const volume_info& x) {
+          complete(r, {x}, [&r](std::vector<volume_info> all) { r.finish(std::move(all[0])); });
+        };
+        auto finish = [&r, actor, show](const volume_record& after) {
+          // Its size is changed, whether or not somebody can say what it contains.
+          auto unknown = [show, after](const caf::error&) {
+            volume_info x;
+            x.record = after;
+            show(x);
+          };
+          r.ask_or(actor, show, unknown, atom::get_v);
+        };
+        // The catalog first: the VM must not see room that a crash takes back.
+        r.ask_actor(
+          actor,
+          [&r, finish](const volume_record& after) {
+            if (!after.attached)
+              return finish(after);
+            r.template ask<host_supervisor_actor>(
+              path::host, [finish, after] { finish(after); }, atom::resize_v, after.id, after.spec.size_bytes);
+          },
+          atom::resize_v, size_bytes);
       });
     });
   });
@@ -453,13 +456,20 @@ void gateway::complete(bridge& on, std::vector<volume_info> volumes,
                        std::function<void(std::vector<volume_info>)> then) const {
   auto all = std::make_shared<std::vector<volume_info>>(std::move(volumes));
   const auto host = parts_.directory->get<host_supervisor_actor>(path::host);
-  const bool any = std::any_of(all->begin(), all->end(), [](const auto& x) { return x.record.attached; });
+  bool any = false;
+  for (auto& x : *all) {
+    x.clients_known = !x.record.attached;
+    any |= x.record.attached;
+  }
   if (!host || !any)
     return then(std::move(*all));
   auto counted = [all, then](const std::map<volume_id, volume_counters>& counters) {
     for (auto& x : *all)
-      if (auto at = counters.find(x.record.id); at != counters.end())
+      // Attached and without a port: it is being opened, or its agent restarts.
+      if (auto at = counters.find(x.record.id); x.record.attached && at != counters.end()) {
         x.connections = at->second.connections;
+        x.clients_known = !x.uri.empty();
+      }
     then(std::move(*all));
   };
   auto listed = [this, &on, all, then, counted](const std::vector<attachment>& attachments) {

@@ -82,6 +82,34 @@ class cli(SystemTest):
         shard = self.node.shards("vm1")[0]
         self.assertEqual((shard["writes"], shard["reads"]), (3, 1))
 
+    def test_what_is_not_known_is_not_shown_as_zero(self):
+        """A tier and the host are killed, each time to be started again a little later: until then nobody knows."""
+        volume = self.node.volume("vm1", "64MiB")
+        client = Client(volume.socket, "vm1")
+        client.write(0, b"x" * 4096)
+        def row():
+            return self.node.rows("volume", "ls")[0]
+        def whole():
+            return None not in row().values()
+        def seen_while_dead(path, look):
+            for _ in range(15):
+                wait_for("all to be known", whole, 20, 0.05)
+                self.node.varve("actor", "kill", path, check=False)
+                if look():
+                    return
+            self.fail(f"{path} is always back before it is asked")
+        for path, name, shown in (("storage/fast", "allocated", "allocated"), ("host", "connections", "clients")):
+            wait_for("all to be known", whole, 20, 0.05)
+            known = row()[name]
+            self.assertGreater(known, 0)
+            seen_while_dead(path, lambda: row()[name] is None)
+            seen_while_dead(path, lambda: re.search(rf"(?m)^{shown} +unknown$",
+                                                    self.node.varve("volume", "show", "vm1").stdout))
+            seen_while_dead(path, lambda: " unknown " in self.node.varve("volume", "ls").stdout)
+            wait_for("all to be known again", whole, 20, 0.05)
+            if path != "host":  # with it goes the port, and with that the client
+                self.assertEqual(row()[name], known)
+
     def test_a_volatile_volume_lives_in_memory_and_moves(self):
         volume = self.node.volume("scratch", "64MiB", "--volatile")
         client = Client(volume.socket, "scratch")

@@ -13,7 +13,7 @@ namespace varve {
 struct tier_world {
   tier_info info;
   std::map<std::pair<shard_id, generation>, epoch> shards;
-  std::deque<errc> create_refusals, fence_refusals, remove_refusals;
+  std::deque<errc> create_refusals, fence_refusals, remove_refusals, list_refusals;
   std::vector<lease_grant> outstanding;
   std::vector<lease_grant> fences;
   std::vector<std::pair<holder_id, caf::timespan>> renewals;
@@ -84,7 +84,11 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
     },
     [](atom::publish, const shard_home&, bool) {},
     [](atom::verify, shard_id, generation) -> uint64_t { return 0; },
-    [w](atom::list, volume_id volume) {
+    [w, never](atom::list, volume_id volume) -> caf::result<std::vector<shard_info>> {
+      if (w->silent)
+        return never(static_cast<std::vector<shard_info>*>(nullptr));
+      if (auto e = tier_world::next(w->list_refusals); e != errc::none)
+        return make_error(e, "as the test says");
       std::vector<shard_info> result;
       for (const auto& [key, fence] : w->shards)
         if (key.first.volume == volume) {

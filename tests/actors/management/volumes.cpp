@@ -105,6 +105,33 @@ BOOST_AUTO_TEST_CASE(a_shard_is_made_once_and_found_after_a_restart) {
   BOOST_TEST(info->allocated_bytes == 4096u);
 }
 
+BOOST_AUTO_TEST_CASE(what_a_tier_does_not_say_is_unknown_and_not_nothing) {
+  auto v = make(spec("vm1"));
+  auto info = [&] { return *ask<volume_info>(volume_of(v.id), atom::get_v); };
+  // Nobody needs to be asked.
+  BOOST_TEST(info().contents_known);
+  BOOST_TEST(info().shards_known());
+  BOOST_REQUIRE(ask<shard_home>(volume_of(v.id), atom::create_v, shard_index{3}));
+  BOOST_TEST(info().contents_known);
+  BOOST_TEST(info().allocated_bytes == 4096u);
+  tiers["fast"]->list_refusals = {errc::unavailable};
+  auto starting = info();
+  BOOST_TEST(!starting.contents_known);
+  BOOST_TEST(starting.shards == 1u);
+  BOOST_TEST(starting.shards_known());
+  // It is not waited for as long as who asks for a listing waits.
+  tiers["fast"]->silent = true;
+  auto silent = ask_for<volume_info>(3s, volume_of(v.id), atom::get_v);
+  BOOST_TEST((silent && !silent->contents_known));
+  // It has died; then, it is not to be found until it is started again.
+  auto dead = find<tier_actor>(path::tier("fast"));
+  kill(dead);
+  BOOST_TEST(!info().contents_known);
+  context->directory->remove(path::tier("fast"), dead.address());
+  BOOST_TEST(!info().contents_known);
+  BOOST_TEST(info().allocated_bytes == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(a_map_larger_than_a_page_is_loaded_whole) {
   auto v = make(spec("vm1", 64ull << 40));
   catalog_batch batch;

@@ -183,6 +183,7 @@ BOOST_AUTO_TEST_CASE(the_folder_is_read_before_anything_is_made_and_unreadable_f
   plane->hold(true);
   start();
   BOOST_TEST((refusal<shard_home>(tier(), atom::create_v, home(2), size) == errc::unavailable));
+  BOOST_TEST((refusal<std::vector<shard_info>>(tier(), atom::list_v, volume_id{1}) == errc::unavailable));
   BOOST_TEST(info().state == "unknown");
   plane->hold(false);
   run();

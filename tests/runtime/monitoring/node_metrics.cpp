@@ -15,8 +15,12 @@ node_snapshot full() {
   x.version = "0.1.0";
   x.status.emplace();
   x.status->findings = {{"TIER_FAILED", "error", "t"}, {"TIER_FAILED", "error", "u"}};
-  x.volumes.resize(2);
-  x.volumes[0].record.attached = true;
+  x.volumes.emplace(3);
+  x.volumes->at(0).record.attached = true;
+  x.volumes->at(0).contents_known = x.volumes->at(1).contents_known = true;
+  x.volumes->at(0).allocated_bytes = 4096;
+  x.volumes->at(1).allocated_bytes = 8192;
+  x.volumes->at(2).allocated_bytes = 1; // of one tier; the other did not answer
   x.tiers.resize(1);
   x.tiers[0].name = "fa\"st";
   x.tiers[0].shards = 5;
@@ -70,6 +74,9 @@ BOOST_AUTO_TEST_CASE(values_are_those_of_the_snapshot) {
   BOOST_TEST(has(text, "varve_build_info{version=\"0.1.0\"} 1"));
   BOOST_TEST(has(text, "varve_health_status{code=\"TIER_FAILED\"} 1"));
   BOOST_TEST(has(text, "varve_volumes{state=\"attached\"} 1"));
+  BOOST_TEST(has(text, "varve_volumes{state=\"detached\"} 2"));
+  BOOST_TEST(has(text, "varve_volume_allocated_bytes 12288"));
+  BOOST_TEST(has(text, "varve_volume_contents_unknown 1"));
   BOOST_TEST(has(text, "varve_volume_io_operations_total{op=\"read\"} 10"));
   BOOST_TEST(has(text, "varve_volume_io_duration_seconds_bucket{le=\"4e-06\"} 0"));
   BOOST_TEST(has(text, "varve_volume_io_duration_seconds_bucket{le=\"8e-06\"} 10"));
@@ -83,6 +90,22 @@ BOOST_AUTO_TEST_CASE(values_are_those_of_the_snapshot) {
   BOOST_TEST(has(text, "varve_migration_gate_closed_seconds_bucket{le=\"0.005\"} 1"));
   BOOST_TEST(has(text, "varve_actors{type=\"varve.management-supervisor\"} 1"));
   BOOST_TEST(has(m.render({}), "varve_health_status{code=\"UNKNOWN\"} 1"));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_not_known_is_not_there_and_not_zero) {
+  auto lines = [](std::optional<std::vector<volume_info>> volumes, const std::string& name) {
+    auto x = full();
+    x.volumes = std::move(volumes);
+    node_metrics m;
+    return m.render(x).find("\n" + name) != std::string::npos;
+  };
+  BOOST_TEST(lines(std::vector<volume_info>{}, "varve_volume_allocated_bytes 0\n"));
+  BOOST_TEST(!lines(std::vector<volume_info>(2), "varve_volume_allocated_bytes"));
+  BOOST_TEST(lines(std::vector<volume_info>(2), "varve_volume_contents_unknown 2\n"));
+  BOOST_TEST(lines(std::vector<volume_info>(2), "varve_volumes{state=\"detached\"} 2\n"));
+  for (auto* name :
+       {"varve_volumes", "varve_volume_size_bytes", "varve_volume_allocated_bytes", "varve_volume_contents_unknown"})
+    BOOST_TEST(!lines(std::nullopt, name), name);
 }
 
 BOOST_AUTO_TEST_CASE(totals_never_go_back) {

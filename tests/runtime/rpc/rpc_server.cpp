@@ -41,9 +41,7 @@ shard_home home(uint64_t index, const char* tier) {
 // Shards 1, 3 and 5 of 16 exist.
 volume_actor::behavior_type fake_volume(volume_actor::pointer self) {
   return {
-    [](atom::get) {
-      return volume_info{vm1(), 3, 12 << 20, "", 0};
-    },
+    [](atom::get) { return volume_info{vm1(), 3, 12 << 20, "", 0, true, false}; },
     [](atom::locate, shard_index first, uint64_t count) {
       shard_map_part x{first, shard_index{first.value() + count}, {}};
       for (uint64_t i : {1, 3, 5})
@@ -187,7 +185,8 @@ struct rpc_fixture {
     folder = ::mkdtemp(name);
     socket = folder + "/s";
     limits.socket_path = socket;
-    keep(path::volumes, system.spawn(fake_directory, system.spawn(fake_volume)));
+    volume = system.spawn(fake_volume);
+    keep(path::volumes, system.spawn(fake_directory, volume));
     keep(path::host, system.spawn(fake_host, resized));
     keep(path::migrations, system.spawn(fake_migrations));
     keep(path::monitor, system.spawn(fake_monitor));
@@ -214,6 +213,7 @@ struct rpc_fixture {
     directory->clear();
     caf::anon_send_exit(root, caf::exit_reason::kill);
     root = nullptr;
+    volume = nullptr;
     system.await_actors_before_shutdown(false);
     std::filesystem::remove_all(folder);
   }
@@ -269,6 +269,7 @@ struct rpc_fixture {
   std::shared_ptr<fake_plane> plane = std::make_shared<fake_plane>();
   caf::actor_system_config config;
   caf::actor_system system{config};
+  volume_actor volume;
   node_root_actor root;
   std::unique_ptr<gateway> to;
   std::unique_ptr<rpc_server> server;
@@ -291,6 +292,27 @@ BOOST_FIXTURE_TEST_CASE(volumes_are_shown_with_their_uri_and_clients, rpc_fixtur
   BOOST_REQUIRE(all);
   BOOST_REQUIRE(all->size() == 1u);
   BOOST_TEST(all->at(0).uri == x->uri);
+  BOOST_TEST((x->contents_known && x->clients_known));
+}
+
+BOOST_FIXTURE_TEST_CASE(what_cannot_be_asked_is_unknown_and_not_nothing, rpc_fixture) {
+  auto node = connect();
+  auto only = [&] { return node->volume_list().value().at(0); };
+  // Its port is not open yet, or not again.
+  plane->counters.clear();
+  BOOST_TEST((only().contents_known && !only().clients_known));
+  BOOST_TEST(only().uri_known());
+  plane->counters[volume_id{7}].connections = 5;
+  directory->put(path::host, host_supervisor_actor{});
+  BOOST_TEST((!only().clients_known && !only().uri_known()));
+  // The volume's actor dies: its record is all that is known.
+  caf::anon_send_exit(volume, caf::exit_reason::kill);
+  BOOST_TEST((!only().contents_known && !only().shards_known()));
+  BOOST_TEST(only().record.spec.name == "vm1");
+  volume_spec spec;
+  spec.name = "vm2";
+  auto made = node->volume_create(spec);
+  BOOST_TEST((made->contents_known && made->clients_known));
 }
 
 BOOST_FIXTURE_TEST_CASE(refusals_keep_their_code_and_context, rpc_fixture) {
@@ -319,7 +341,10 @@ BOOST_FIXTURE_TEST_CASE(removing_needs_to_be_confirmed, rpc_fixture) {
 
 BOOST_FIXTURE_TEST_CASE(a_resize_reaches_the_open_port_after_the_catalog, rpc_fixture) {
   auto node = connect();
-  BOOST_REQUIRE(node->volume_resize("vm1", 128 << 20));
+  auto x = node->volume_resize("vm1", 128 << 20);
+  BOOST_REQUIRE(x);
+  BOOST_TEST((x->contents_known && x->clients_known));
+  BOOST_TEST(x->shards == 3u);
   BOOST_TEST(*resized == 128u << 20);
   *resized = 0;
   BOOST_TEST((code_of(node->volume_resize("vm1", 1 << 20).error()) == errc::invalid_argument));
