@@ -26,6 +26,7 @@ catalog_result memory_store::carry_out(const call& x) {
   auto& entries = contents_->entries;
   if (x.is_commit) {
     ++commits_;
+    lazy_commits_ += x.batch.lazy;
     if (fail_ > 0) {
       --fail_;
       result.status = errc::device_failed;
@@ -101,6 +102,11 @@ void memory_store::fail_commits(size_t count) {
 uint64_t memory_store::commits() const {
   std::lock_guard guard{mutex_};
   return commits_;
+}
+
+uint64_t memory_store::lazy_commits() const {
+  std::lock_guard guard{mutex_};
+  return lazy_commits_;
 }
 
 } // namespace varve

@@ -39,6 +39,8 @@ public:
   /// The next commits answer errc::device_failed and change nothing.
   void fail_commits(size_t count);
   uint64_t commits() const;
+  /// Of these, those that power loss might take back.
+  uint64_t lazy_commits() const;
 
 private:
   struct call {
@@ -57,7 +59,7 @@ private:
   std::deque<call> waiting_;
   bool held_ = false;
   size_t fail_ = 0;
-  uint64_t commits_ = 0;
+  uint64_t commits_ = 0, lazy_commits_ = 0;
 };
 
 } // namespace varve
