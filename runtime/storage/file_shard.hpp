@@ -115,9 +115,21 @@ private:
   task<errc> sync_now();
   void begin_clearing();
   task<errc> write_checkpoint();
-  /// The table's pages as they are now, in `memory`.
-  std::span<table_record> encode(const std::vector<uint64_t>& pages, uint64_t sequence, lent_buffer& memory) const;
-  task<errc> write_pages(const std::vector<uint64_t>& pages, std::span<table_record> records, bool other_slot);
+  /// The table's stale pages as they are now, on their way to the file. From here on marks are being cleared; if that
+  /// fails, `give_up`.
+  struct pages_to_write {
+    explicit pages_to_write(file_shard& of);
+    std::vector<uint64_t> numbers;
+    uint64_t sequence = 0;
+    lent_buffer memory;
+    /// In `memory`, one for each number.
+    std::span<table_record> records;
+  };
+  /// To those slots that don't count.
+  task<errc> write_pages(const pages_to_write& x);
+  /// The slots just written count; those before don't.
+  void flip(const pages_to_write& x);
+  void give_up(const pages_to_write& x);
 
   // -- opening (file_shard_recovery.cpp)
   task<errc> read_metadata(uint64_t offset, std::span<std::byte> into);

@@ -140,20 +140,14 @@ task<errc> file_shard::complete(epoch fence) {
 task<errc> file_shard::write_whole() {
   if (failed_)
     co_return errc::shard_failed;
-  begin_clearing();
-  auto pages = pages_.take_stale();
-  lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
-  auto sequence = pages_.next_sequence();
-  auto records = encode(pages, sequence, memory);
-  auto status = co_await write_pages(pages, records, true);
+  pages_to_write pages{*this};
+  auto status = co_await write_pages(pages);
   if (status == errc::none) {
-    for (auto page : pages)
-      pages_.flip(page, sequence);
-    status = co_await write_pages(pages, records, true);
+    flip(pages);
+    status = co_await write_pages(pages);
   }
   if (status != errc::none) {
-    intents_.abandon_clearing();
-    pages_.stale_again(pages);
+    give_up(pages);
     co_return status;
   }
   intents_.finish_clearing();
@@ -240,23 +234,16 @@ void file_shard::begin_clearing() {
 }
 
 task<errc> file_shard::write_checkpoint() {
-  begin_clearing();
-  auto pages = pages_.take_stale();
-  lent_buffer memory{device_.buffers(), std::max<size_t>(1, pages.size()) * table_page_bytes};
-  auto sequence = pages_.next_sequence();
-  auto records = encode(pages, sequence, memory);
-
-  auto status = co_await write_pages(pages, records, true);
+  pages_to_write pages{*this};
+  auto status = co_await write_pages(pages);
   // Data and pages together: the pages don't count yet.
   if (status == errc::none)
     status = co_await sync_now();
   if (status != errc::none) {
-    intents_.abandon_clearing();
-    pages_.stale_again(pages);
+    give_up(pages);
     co_return status;
   }
-  for (auto page : pages)
-    pages_.flip(page, sequence);
+  flip(pages);
   intents_.finish_clearing();
   status = co_await persist();
   if (status != errc::none)
@@ -264,7 +251,7 @@ task<errc> file_shard::write_checkpoint() {
 
   // The same once more in the other slots, so that one spoilt sector at rest is survived.
   auto written = header_sequence_;
-  status = co_await write_pages(pages, records, true);
+  status = co_await write_pages(pages);
   if (status == errc::none)
     status = co_await persist();
   if (status == errc::none)
@@ -272,24 +259,36 @@ task<errc> file_shard::write_checkpoint() {
   co_return status;
 }
 
-std::span<table_record> file_shard::encode(const std::vector<uint64_t>& pages, uint64_t sequence,
-                                           lent_buffer& memory) const {
-  std::span records{reinterpret_cast<table_record*>(memory.bytes().data()), pages.size()};
-  for (size_t i = 0; i < pages.size(); ++i)
-    table_pages::encode(table_, header_, pages[i], sequence, *new (&records[i]) table_record);
-  return records;
+file_shard::pages_to_write::pages_to_write(file_shard& of) {
+  of.begin_clearing();
+  numbers = of.pages_.take_stale();
+  sequence = of.pages_.next_sequence();
+  memory.take(of.device_.buffers(), std::max<size_t>(1, numbers.size()) * table_page_bytes);
+  records = {reinterpret_cast<table_record*>(memory.bytes().data()), numbers.size()};
+  for (size_t i = 0; i < numbers.size(); ++i)
+    table_pages::encode(of.table_, of.header_, numbers[i], sequence, *new (&records[i]) table_record);
 }
 
-task<errc> file_shard::write_pages(const std::vector<uint64_t>& pages, std::span<table_record> records,
-                                   bool other_slot) {
-  auto bytes = std::as_writable_bytes(records);
+void file_shard::flip(const pages_to_write& x) {
+  for (auto page : x.numbers)
+    pages_.flip(page, x.sequence);
+}
+
+void file_shard::give_up(const pages_to_write& x) {
+  intents_.abandon_clearing();
+  pages_.stale_again(x.numbers);
+}
+
+task<errc> file_shard::write_pages(const pages_to_write& x) {
+  auto bytes = std::as_writable_bytes(x.records);
+  const auto& pages = x.numbers;
   for (size_t i = 0; i < pages.size();) {
     // Neighbours in the same slot go together.
-    auto slot = pages_.slot(pages[i]) ^ (other_slot ? 1u : 0u);
+    auto slot = pages_.slot(pages[i]);
     auto run = i + 1;
-    while (run < pages.size() && pages[run] == pages[run - 1] + 1 && pages_.slot(pages[run]) == pages_.slot(pages[i]))
+    while (run < pages.size() && pages[run] == pages[run - 1] + 1 && pages_.slot(pages[run]) == slot)
       ++run;
-    auto status = co_await write_fully(device_.ring(), file_.fd, layout_.page_at(slot, pages[i]),
+    auto status = co_await write_fully(device_.ring(), file_.fd, layout_.page_at(slot ^ 1u, pages[i]),
                                        bytes.subspan(i * table_page_bytes, (run - i) * table_page_bytes));
     if (status != errc::none)
       co_return status == errc::tier_full ? status : errc::device_failed;
