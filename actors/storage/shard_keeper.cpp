@@ -53,43 +53,31 @@ caf::typed_response_promise<shard_summary_info> shard_keeper_state::fence(epoch 
 
 caf::typed_response_promise<void> shard_keeper_state::stop() {
   auto promise = self_->make_response_promise<void>();
-  queue([this, promise]() mutable {
-    context_->plane->passivate_shard(tier_, id_, of_, returning<errc>(self_, [this, promise](errc status) mutable {
-                                       active_ = false;
-                                       // Not there, or not active: there is nothing to keep.
-                                       if (status == errc::none || status == errc::not_found) {
-                                         deliver_done(promise);
-                                         if (acts_.size() == 1) {
-                                           self_->quit();
-                                           return;
-                                         }
-                                       } else {
-                                         promise.deliver(refusal(status));
-                                       }
-                                       next();
-                                     }));
-  });
+  queue([this, promise] { context_->plane->passivate_shard(tier_, id_, of_, ending(promise)); });
   return promise;
 }
 
 caf::typed_response_promise<void> shard_keeper_state::remove() {
   auto promise = self_->make_response_promise<void>();
-  queue([this, promise]() mutable {
-    active_ = false;
-    context_->plane->remove_shard(tier_, id_, of_, returning<errc>(self_, [this, promise](errc status) mutable {
-                                    if (status == errc::none || status == errc::not_found) {
-                                      deliver_done(promise);
-                                      if (acts_.size() == 1) {
-                                        self_->quit();
-                                        return;
-                                      }
-                                    } else {
-                                      promise.deliver(refusal(status));
-                                    }
-                                    next();
-                                  }));
-  });
+  queue([this, promise] { context_->plane->remove_shard(tier_, id_, of_, ending(promise)); });
   return promise;
+}
+
+std::function<void(errc)> shard_keeper_state::ending(caf::typed_response_promise<void> promise) {
+  return returning<errc>(self_, [this, promise](errc status) mutable {
+    active_ = false;
+    // Not there, or not active: there is nothing to keep.
+    if (status == errc::none || status == errc::not_found) {
+      deliver_done(promise);
+      if (acts_.size() == 1) {
+        self_->quit();
+        return;
+      }
+    } else {
+      promise.deliver(refusal(status));
+    }
+    next();
+  });
 }
 
 caf::typed_response_promise<uint64_t> shard_keeper_state::verify() {

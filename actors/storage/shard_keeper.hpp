@@ -56,6 +56,8 @@ private:
   /// Queues an act; `then` is called with the shard active, or with why it cannot be.
   void when_active(std::function<void(errc)> then);
   void queue(std::function<void()> act);
+  /// What follows an act after which the shard is closed: the answer, then the end, unless more was asked meanwhile.
+  std::function<void(errc)> ending(caf::typed_response_promise<void> promise);
   void next();
   caf::error refusal(errc code) const;
 
