@@ -70,6 +70,16 @@ struct disk_node {
     (void)ring.release();
     boot();
   }
+  /// What is written and moved: there until the disk is gone.
+  void make_shard() {
+    shard_header header;
+    header.id = shard;
+    header.size = shard_size;
+    header.generation = of;
+    header.fence = epoch{1};
+    const auto made = call<shard_summary>([&](auto done) { plane->create_shard(tier, header, done); });
+    BOOST_REQUIRE((made.status == errc::none));
+  }
   route route_now() const {
     route x;
     x.first = shard_index{0};
@@ -101,6 +111,8 @@ struct disk_node {
   std::unique_ptr<simulated_ring> ring;
   std::unique_ptr<reactor> on;
   std::unique_ptr<reactor_data_plane> plane;
+  const shard_id shard{volume, shard_index{0}};
+  /// Where it is.
   std::string tier = "fast";
   generation of{1};
 };
@@ -123,14 +135,7 @@ BOOST_AUTO_TEST_CASE(changes_that_overlap_while_they_are_mirrored_leave_both_end
     BOOST_TEST_CONTEXT("seed " << seed) {
       disk_node node{seed, mirrored()};
       auto& random = node.world.random();
-      shard_header header;
-      header.id = {volume, shard_index{0}};
-      header.size = shard_size;
-      header.generation = generation{1};
-      header.fence = epoch{1};
-      BOOST_REQUIRE(
-        (node.call<shard_summary>([&](auto done) { node.plane->create_shard("fast", header, done); }).status ==
-         errc::none));
+      node.make_shard();
       constexpr uint64_t units = shard_size / 512;
       std::vector<std::set<int>> may_be(units, {0});
       std::vector<int> changing(units);
@@ -179,7 +184,7 @@ BOOST_AUTO_TEST_CASE(changes_that_overlap_while_they_are_mirrored_leave_both_end
       for (uint64_t id = 1; id <= 3; ++id) {
         data_plane::move_ends ends;
         ends.id = migration_id{id};
-        ends.shard = header.id;
+        ends.shard = node.shard;
         ends.from_tier = node.tier;
         ends.to_tier = node.tier == "fast" ? "slow" : "fast";
         ends.from = node.of;
@@ -228,14 +233,7 @@ BOOST_AUTO_TEST_CASE(a_crash_at_any_moment_of_a_move_between_file_tiers_loses_no
       disk_node node{seed, seed % 3 == 0 ? mirrored() : move_limits{}};
       auto& random = node.world.random();
       const auto power = seed % 4 == 0;
-      shard_header header;
-      header.id = {volume, shard_index{0}};
-      header.size = shard_size;
-      header.generation = generation{1};
-      header.fence = epoch{1};
-      BOOST_REQUIRE(
-        (node.call<shard_summary>([&](auto done) { node.plane->create_shard("fast", header, done); }).status ==
-         errc::none));
+      node.make_shard();
       constexpr uint64_t blocks = shard_size / block_size;
       std::vector<std::set<int>> may_be(blocks, {0});
       std::map<uint64_t, std::pair<std::unique_ptr<io>, int>> busy;
@@ -262,7 +260,7 @@ BOOST_AUTO_TEST_CASE(a_crash_at_any_moment_of_a_move_between_file_tiers_loses_no
       };
       data_plane::move_ends ends;
       ends.id = migration_id{1};
-      ends.shard = header.id;
+      ends.shard = node.shard;
       ends.from_tier = "fast";
       ends.to_tier = "slow";
       ends.from = generation{1};
