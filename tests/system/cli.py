@@ -136,6 +136,14 @@ class cli(SystemTest):
         self.assertEqual(self.node.process.wait(30), 0)
         self.node.process = None
 
+    def test_a_second_varved_in_the_same_folders_is_refused_and_told_who_has_them(self):
+        for option, others in (("--data-dir", []), ("--run-dir", ["--data-dir", str(self.folder / "other")])):
+            done = run(BIN / "varved", "--config", self.node.config, *others, check=False)
+            self.assertEqual(done.returncode, 3)
+            self.assertIn(f"(process {self.node.process.pid})", done.stdout + done.stderr)
+            self.assertIn(option, done.stdout + done.stderr)
+        self.assertEqual(self.node.json("status")["health"], "ok")
+
     def test_a_node_that_stops_may_be_asked_to_stop_again(self):
         # All have asked before it begins, so that they do not come too late.
         self.node.process.send_signal(signal.SIGSTOP)

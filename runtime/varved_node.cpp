@@ -1,0 +1,288 @@
+#include "runtime/varved_node.hpp"
+
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <future>
+#include <thread>
+
+#include <caf/scoped_actor.hpp>
+#include <caf/send.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/catalog/sqlite_store.hpp"
+#include "runtime/data_plane/reactor_data_plane.hpp"
+#include "runtime/monitoring/logging.hpp"
+#include "runtime/version.hpp"
+
+namespace varve {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+boot_time boot_now() {
+  timespec t{};
+  ::clock_gettime(CLOCK_BOOTTIME, &t);
+  return std::chrono::seconds{t.tv_sec} + std::chrono::nanoseconds{t.tv_nsec};
+}
+
+uint64_t wall_seconds() {
+  return static_cast<uint64_t>(std::time(nullptr));
+}
+
+/// Something happened: to the log, and to the monitor for whoever asks later. Any thread.
+std::function<void(std::string, std::string)> publisher(std::shared_ptr<directory> directory) {
+  return [directory = std::move(directory)](std::string code, std::string text) {
+    spdlog::warn("event={} text={}", log_value(code), log_value(text));
+    if (auto monitor = directory->get<monitor_actor>(path::monitor))
+      caf::anon_send(monitor, atom::publish_v, event{wall_seconds(), std::move(code), std::move(text)});
+  };
+}
+
+} // namespace
+
+std::vector<shard_store_options> varved_node::tier_options() {
+  std::vector<shard_store_options> all;
+  for (const auto& x : config_.tiers) {
+    shard_store_options o;
+    o.name = x.name;
+    o.kind = x.kind;
+    o.directory = x.path;
+    o.io = x.io;
+    o.emulate = x.emulate;
+    o.checkpoint_after = x.checkpoint_after;
+    o.on_mismatch = [publish = publisher(directory_), tier = x.name](shard_id id, uint64_t offset) {
+      publish("CHECKSUM_MISMATCH",
+              fmt::format("tier {} volume {} shard {} offset {}", tier, id.volume.value(), id.index.value(), offset));
+    };
+    all.push_back(std::move(o));
+  }
+  return all;
+}
+
+node_options varved_node::options() const {
+  node_options x;
+  x.name = config_.name;
+  x.version = version;
+  x.ring = ring_;
+  for (const auto& t : config_.tiers) {
+    tier_settings settings;
+    settings.store.name = t.name;
+    settings.store.kind = t.kind;
+    settings.store.directory = t.path;
+    settings.store.io = t.io;
+    settings.store.emulate = t.emulate;
+    settings.capacity_bytes = t.capacity_bytes;
+    settings.cost = t.cost;
+    x.tiers.push_back(std::move(settings));
+  }
+  x.leases.term = config_.lease.term;
+  x.leases.term_sensitive = config_.lease.term_sensitive();
+  x.leases.renew = config_.lease.renew;
+  x.leases.drift_bound = config_.lease.drift;
+  x.leases.grace = config_.lease.grace;
+  x.migrations.budget_bytes_per_second = config_.migration_budget;
+  x.migrations.running_max = config_.migrations_concurrent;
+  x.shard_size = config_.shard_size;
+  x.socket_folder = config_.run_dir;
+  x.error_after = config_.error_after;
+  // Of jitter only: a node that starts again must not repeat its own rhythm.
+  x.seed = static_cast<uint64_t>(boot_now().count()) ^ static_cast<uint64_t>(::getpid());
+  return x;
+}
+
+bool varved_node::start_plane(std::string& problem) {
+  for (const auto& x : config_.tiers) {
+    std::error_code error;
+    if (!x.path.empty() && std::filesystem::create_directories(x.path, error))
+      ::chmod(x.path.c_str(), 0700);
+    if (error) {
+      problem = x.path + ": " + error.message();
+      return false;
+    }
+  }
+  data_plane_options o;
+  o.tiers = tier_options();
+  o.reactors =
+    static_cast<uint32_t>(config_.reactors ? config_.reactors : std::max(1u, std::thread::hardware_concurrency() / 2));
+  o.ring.kind = config_.io == ring_choice::io_uring  ? ring_kind::io_uring
+                : config_.io == ring_choice::threads ? ring_kind::threads
+                                                     : ring_kind::automatic;
+  o.nbd.connections_max = config_.nbd.connections_max;
+  o.nbd.payload_bytes_max = static_cast<uint32_t>(config_.nbd.request_bytes_max);
+  o.nbd.requests_max = config_.nbd.requests_max;
+  o.nbd.negotiation_time = config_.nbd.handshake_timeout;
+  o.copy_bytes_per_second = config_.migration_budget;
+  auto plane = reactor_data_plane::make(std::move(o), problem);
+  if (!plane)
+    return false;
+  const bool threads = config_.io == ring_choice::threads || !plane->ring_refusal().empty();
+  ring_ = threads ? "threads" : "io_uring";
+  if (!plane->ring_refusal().empty())
+    spdlog::warn("event=io-uring-refused reason={} instead=threads", log_value(plane->ring_refusal()));
+  plane_ = std::move(plane);
+  return true;
+}
+
+exit_code varved_node::start(std::string& problem) {
+  auto taken = data_lock_.take(config_.data_dir, "--data-dir", problem);
+  if (taken == locked_folder::outcome::taken && config_.run_dir != config_.data_dir)
+    taken = run_lock_.take(config_.run_dir, "--run-dir", problem);
+  if (taken != locked_folder::outcome::taken)
+    return taken == locked_folder::outcome::in_use ? folder_in_use : failed;
+  caf::error store_problem;
+  store_ = sqlite_store::open({config_.data_dir}, store_problem);
+  if (!store_) {
+    problem = fmt::format("catalog: {}: {}", to_string(code_of(store_problem)), context_of(store_problem));
+    return failed;
+  }
+  if (!start_plane(problem))
+    return failed;
+  std::map<std::string, std::string> folders;
+  for (const auto& x : config_.tiers)
+    if (!x.path.empty())
+      folders[x.name] = x.path;
+  scanner_ = std::make_shared<tier_scanner>(std::move(folders));
+
+  auto context = std::make_shared<node_context>();
+  context->directory = directory_;
+  context->tree = tree_;
+  context->plane = plane_;
+  context->store = store_;
+  context->now = boot_now;
+  context->started_at = boot_now();
+  context->wall_seconds = wall_seconds;
+  context->scan_tier = [scanner = scanner_](const std::string& tier, std::function<void(tier_scan)> done) {
+    scanner->scan(tier, std::move(done));
+  };
+  context->publish = publisher(directory_);
+  context->options = options();
+
+  // Deciding is little work; more threads would only take processors from the reactors.
+  caf_config_.set("scheduler.max-threads", size_t{2});
+  // Idle actors must cost nothing: the workers of the work-stealing scheduler never cease to look for work.
+  caf_config_.set("scheduler.policy", caf::atom("sharing"));
+  system_ = std::make_unique<caf::actor_system>(caf_config_);
+  // Requests of clients that are gone must not hold up the end.
+  system_->await_actors_before_shutdown(false);
+  system_->spawn(root_keeper, context_ptr{context}, root_, std::function<void()>{[this] {
+                   spdlog::error("event=node-failed text=\"the actors cannot be kept alive\"");
+                   gave_up_ = true;
+                   ::kill(::getpid(), SIGTERM);
+                 }});
+
+  gateway::parts parts;
+  parts.system = system_.get();
+  parts.directory = directory_;
+  parts.plane = plane_;
+  parts.root = [root = root_] { return root->get(); };
+  parts.stop = [] { ::kill(::getpid(), SIGTERM); };
+  gateway_options o;
+  o.timeout = config_.rpc_timeout;
+  o.allow_kill = config_.allow_kill;
+  for (const auto& x : config_.tiers)
+    o.tiers.push_back(x.name);
+  gateway_ = std::make_unique<gateway>(std::move(parts), std::move(o));
+  rpc_options r;
+  r.socket_path = config_.rpc_socket;
+  r.connections_max = config_.rpc_connections_max;
+  rpc_ = rpc_server::start(*gateway_, plane_, r, problem);
+  if (!rpc_)
+    return failed;
+  if (!config_.http_host.empty()) {
+    http_pages pages;
+    pages.metrics = [this] { return metrics(); };
+    pages.not_ready = [this] { return not_ready(); };
+    pages.version = fmt::format("{{\"name\": \"varve\", \"version\": \"{}\"}}\n", version);
+    http_ = http_server::start(config_.http_host, config_.http_port, std::move(pages), problem);
+    if (!http_)
+      return failed;
+  }
+  spdlog::info("event=started node={} version={} pid={} data_dir={} rpc={} http={} io={} tiers={}",
+               log_value(config_.name), version, ::getpid(), log_value(config_.data_dir), log_value(config_.rpc_socket),
+               http_ ? fmt::format("{}:{}", config_.http_host, http_->port()) : "off", ring_, config_.tiers.size());
+  return stopped;
+}
+
+// Asks through the gateway and waits a little.
+template <class T, class Ask>
+std::optional<T> varved_node::ask(Ask ask) const {
+  auto promise = std::make_shared<std::promise<std::optional<T>>>();
+  auto result = promise->get_future();
+  ask(
+    answer<T>{[promise](caf::error e, T x) { promise->set_value(e ? std::nullopt : std::optional<T>{std::move(x)}); }});
+  return result.wait_for(5s) == std::future_status::ready ? result.get() : std::nullopt;
+}
+
+std::string varved_node::not_ready() {
+  if (stopping_)
+    return "stopping";
+  const auto status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
+  if (!status)
+    return "the monitor does not answer";
+  if (status->health == "starting" || status->manager_incarnation == 0)
+    return "starting";
+  const auto volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
+  if (!volumes)
+    return "the volumes do not answer";
+  for (const auto& x : *volumes)
+    if (x.record.attached && x.uri.empty())
+      return "volume " + x.record.spec.name + " is being attached";
+  for (const auto& x : config_.tiers)
+    if (!directory_->get<tier_actor>(path::tier(x.name)))
+      return "tier " + x.name + " is starting";
+  if (!directory_->get<host_supervisor_actor>(path::host))
+    return "the host's actor is starting";
+  return {};
+}
+
+std::string varved_node::metrics() {
+  node_snapshot x;
+  x.version = version;
+  x.status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
+  x.volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
+  x.tiers = ask<std::vector<tier_info>>([this](auto done) {
+              gateway_->tier_list(std::move(done));
+            }).value_or(std::vector<tier_info>{});
+  x.leases = ask<std::vector<lease_info>>([this](auto done) {
+               gateway_->lease_list({}, std::move(done));
+             }).value_or(std::vector<lease_info>{});
+  x.migrations = ask<std::vector<migration_progress>>([this](auto done) {
+                   gateway_->migration_list(std::move(done));
+                 }).value_or(std::vector<migration_progress>{});
+  x.actors = tree_->list(boot_now());
+  auto counted = std::make_shared<std::promise<std::map<volume_id, volume_counters>>>();
+  auto counters = counted->get_future();
+  plane_->port_counters([counted](std::map<volume_id, volume_counters> all) { counted->set_value(std::move(all)); });
+  if (counters.wait_for(2s) == std::future_status::ready)
+    x.counters = counters.get();
+  x.rpc_connections = rpc_->connections();
+  std::lock_guard guard{metrics_mutex_};
+  return metrics_.render(x);
+}
+
+void varved_node::stop() {
+  stopping_ = true;
+  if (auto root = root_->get(); root && system_) {
+    // Hosts first: requests under way end, ports close, everything is flushed; then managing, then storage.
+    caf::scoped_actor self{*system_};
+    self->request(root, caf::timespan{config_.stop_timeout}, atom::stop_v)
+      .receive(
+        [] { spdlog::info("event=actors-stopped"); },
+        [](const caf::error& e) { spdlog::error("event=actors-not-stopped reason={}", log_value(context_of(e))); });
+  }
+  http_.reset();
+  rpc_.reset();
+  system_.reset();
+  gateway_.reset();
+  directory_->clear();
+  plane_.reset();
+  scanner_.reset();
+  store_.reset();
+}
+
+} // namespace varve
