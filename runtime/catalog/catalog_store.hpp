@@ -15,7 +15,8 @@ public:
   using callback = std::function<void(catalog_result)>;
   virtual ~catalog_store() = default;
 
-  /// errc::conflict when a comparison fails: nothing is changed.
+  /// errc::conflict when a comparison fails, with its key as the context: nothing is changed. errc::timed_out: it may
+  /// have been made or not (only a store that is elsewhere answers so); any other error: it was not.
   virtual void commit(catalog_batch batch, callback done) = 0;
   /// Entries whose key begins with `prefix`, in order, after the key `after` (exclusive; empty: from the start), at
   /// most `limit`.
