@@ -15,6 +15,8 @@ namespace {
 /// Not over at a time, running or not.
 constexpr size_t migrations_max = 65'536;
 constexpr uint64_t journal_page = 256;
+/// Entries removed in one batch: not every store takes more (etcd).
+constexpr size_t pruned_max = 100;
 
 caf::timespan back_off(uint64_t attempts) {
   return std::min<caf::timespan>(20ms * (1u << std::min<uint64_t>(attempts, 6)), 1s);
@@ -395,16 +397,16 @@ void migration_supervisor_state::finish(migration_id id) {
 }
 
 void migration_supervisor_state::prune() {
-  catalog_batch batch;
-  while (ended_.size() > context_->options.migrations.ended_max) {
-    batch.changes.push_back({key::migration(ended_.front().record.id), {}, true});
-    ended_.pop_front();
-  }
   auto catalog = context_->directory->get<catalog_actor>(path::catalog);
-  if (batch.changes.empty() || !catalog)
-    return;
-  self_->request(catalog, context_->options.request_timeout, atom::commit_v, batch)
-    .then([](uint64_t) {}, [](const caf::error&) {}); // what stays is pruned after the next start
+  while (ended_.size() > context_->options.migrations.ended_max) {
+    catalog_batch batch;
+    for (; ended_.size() > context_->options.migrations.ended_max && batch.changes.size() < pruned_max;
+         ended_.pop_front())
+      batch.changes.push_back({key::migration(ended_.front().record.id), {}, true});
+    if (catalog)
+      self_->request(catalog, context_->options.request_timeout, atom::commit_v, batch)
+        .then([](uint64_t) {}, [](const caf::error&) {}); // what stays is pruned after the next start
+  }
 }
 
 template <class T, class F>
