@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "runtime/config/catalog_config.hpp"
 #include "runtime/config/table_reader.hpp"
 #include "runtime/config/units.hpp"
 
@@ -309,6 +310,7 @@ node_config parse_config(const std::string& text, const std::string& file, const
   read_node(root.table("node"), x, overrides, findings);
   read_volume(root.table("volume"), x);
   read_lease(root.table("lease"), x.lease);
+  read_catalog(root.table("catalog"), x, std::filesystem::absolute(file).parent_path().string());
   read_rest(root, x);
   read_tiers(root, table, x, findings);
   root.finish();

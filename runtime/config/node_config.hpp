@@ -57,6 +57,25 @@ struct nbd_config {
   std::chrono::nanoseconds handshake_timeout = std::chrono::seconds{10};
 };
 
+enum class catalog_kind : uint8_t { sqlite, etcd };
+
+/// [catalog]: where the catalog is. All but the kind is etcd's.
+struct catalog_config {
+  catalog_kind kind = catalog_kind::sqlite;
+  /// "http://HOST:PORT" or "https://HOST:PORT", of one etcd cluster.
+  std::vector<std::string> endpoints;
+  /// Of all keys of this cluster of Varve's; begins and ends with '/'.
+  std::string prefix = "/varve/";
+  /// How long a leader that is not heard of stays one. Whole seconds.
+  std::chrono::nanoseconds leader_term = std::chrono::seconds{5};
+  /// Of one call to etcd.
+  std::chrono::nanoseconds call_timeout = std::chrono::seconds{2};
+  /// How long etcd is asked whether a change was made whose answer did not come.
+  std::chrono::nanoseconds resolve_timeout = std::chrono::seconds{30};
+  /// PEM files, absolute; empty: none of our own.
+  std::string tls_ca, tls_cert, tls_key;
+};
+
 /// All that varved is told, checked, with absolute paths.
 struct node_config {
   std::string name = "node";
@@ -78,6 +97,8 @@ struct node_config {
   std::chrono::nanoseconds error_after{0};
 
   lease_config lease;
+
+  catalog_config catalog;
 
   /// [migration]: bytes per second of all background copying together; 0 is unlimited.
   uint64_t migration_budget = 64ull << 20;

@@ -83,6 +83,35 @@ bool table_reader::text(std::string_view key, std::string& x) {
   return false;
 }
 
+bool table_reader::texts(std::string_view key, std::vector<std::string>& x) {
+  const auto* found = find(key);
+  std::vector<std::string> values;
+  std::string problem;
+  bool good = found && found->is_array();
+  if (good)
+    for (const auto& one : *found->as_array()) {
+      good = good && one.is_string();
+      if (!good)
+        break;
+      values.push_back(one.as_string()->get());
+      if (problem.empty())
+        problem = expand_environment(values.back());
+    }
+  if (found && !good) {
+    wrong_type(key, *found, "an array of strings");
+  } else if (!problem.empty()) {
+    refuse(key, problem, "a variable that is set, or the value itself");
+    good = false;
+  }
+  if (good)
+    x = std::move(values);
+  std::string literal;
+  for (const auto& one : x)
+    literal += (literal.empty() ? "" : ", ") + toml_literal(one);
+  keep(key, '[' + literal + ']', good ? found : nullptr);
+  return good;
+}
+
 bool table_reader::boolean(std::string_view key, bool& x) {
   const auto* found = find(key);
   const bool good = found && found->is_boolean();

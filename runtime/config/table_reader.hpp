@@ -22,6 +22,8 @@ public:
 
   /// Each leaves `x` as it is when the key is absent or wrong; true when the file sets it to something possible.
   bool text(std::string_view key, std::string& x);
+  /// An array of strings.
+  bool texts(std::string_view key, std::vector<std::string>& x);
   bool boolean(std::string_view key, bool& x);
   bool integer(std::string_view key, uint64_t& x, uint64_t min, uint64_t max);
   bool number(std::string_view key, double& x, double min);

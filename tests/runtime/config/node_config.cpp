@@ -255,7 +255,11 @@ BOOST_AUTO_TEST_CASE(overrides_win_and_say_so) {
   BOOST_TEST(origin("lease", "term") == "\"45s\" default");
 }
 
-BOOST_AUTO_TEST_CASE(the_config_that_is_shipped_is_good) {
+BOOST_AUTO_TEST_CASE(the_configs_that_are_shipped_are_good) {
+  config_findings of_etcd;
+  BOOST_TEST((read_config(VARVE_SOURCE_DIR "/configs/etcd.toml", {}, of_etcd).catalog.kind == catalog_kind::etcd));
+  for (const auto& p : of_etcd.problems)
+    BOOST_ERROR(to_string(p));
   config_findings findings;
   auto x = read_config(VARVE_SOURCE_DIR "/configs/laptop.toml", {}, findings);
   for (const auto& p : findings.problems)
