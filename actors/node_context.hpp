@@ -13,6 +13,7 @@
 #include "runtime/caf/actor_tree.hpp"
 #include "runtime/caf/directory.hpp"
 #include "runtime/catalog/catalog_store.hpp"
+#include "runtime/catalog/leadership.hpp"
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/storage/shard_store.hpp"
 
@@ -120,6 +121,8 @@ struct node_context {
   std::shared_ptr<varve::actor_tree> tree;
   std::shared_ptr<data_plane> plane;
   std::shared_ptr<catalog_store> store;
+  /// Whether this node may manage; null: always.
+  std::shared_ptr<varve::leadership> leadership;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.

@@ -163,3 +163,85 @@ BOOST_AUTO_TEST_CASE(a_killed_root_takes_everything_along_and_the_next_one_finds
 }
 
 BOOST_AUTO_TEST_SUITE_END()
+
+namespace {
+
+/// A node of several that could manage; told in `leads` whether it may.
+struct elected_fixture : actor_fixture {
+  elected_fixture() {
+    tier_settings x;
+    x.store.name = "fast";
+    x.store.kind = tier_kind::file;
+    x.capacity_bytes = 1ull << 40;
+    options.tiers.push_back(x);
+    options.socket_folder = "/nowhere";
+    make_context();
+    auto elected = std::make_shared<node_context>(*context);
+    elected->leadership = leads;
+    context = std::move(elected);
+    root = spawn(node_root, context);
+    advance(1s);
+  }
+  bool manages() {
+    for (const auto& x : {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor})
+      if (!find<caf::actor>(x))
+        return false;
+    return true;
+  }
+  bool manages_nothing() {
+    for (const auto& x : {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor})
+      if (find<caf::actor>(x))
+        return false;
+    return true;
+  }
+
+  std::shared_ptr<leadership> leads = std::make_shared<leadership>();
+  node_root_actor root;
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(a_node_of_several, elected_fixture)
+
+BOOST_AUTO_TEST_CASE(it_manages_while_it_leads_and_its_other_actors_stay) {
+  BOOST_TEST(manages_nothing());
+  const auto host = find<caf::actor>(path::host), tier = find<caf::actor>(path::tier("fast"));
+  BOOST_TEST((host && tier));
+  for (int i = 0; i < 3; ++i) {
+    leads->set({true, {}});
+    advance(10s);
+    BOOST_TEST(manages());
+    volume_spec spec;
+    spec.name = "vm" + std::to_string(i);
+    spec.size_bytes = 1ull << 30;
+    BOOST_TEST(!!ask<volume_record>(find<volume_directory_actor>(path::volumes), atom::create_v, spec));
+    leads->set({false, "node other leads"});
+    run(); // no time passes
+    BOOST_TEST(manages_nothing());
+    advance(30s);
+    BOOST_TEST(manages_nothing());
+  }
+  BOOST_TEST((find<caf::actor>(path::host) == host));
+  BOOST_TEST((find<caf::actor>(path::tier("fast")) == tier));
+  BOOST_TEST(published_count("ACTOR_RESTARTED") == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(leading_again_at_once_starts_all_anew) {
+  leads->set({true, {}});
+  advance(1s);
+  const auto before = find<caf::actor>(path::leases);
+  leads->set({false, "lost"});
+  leads->set({true, {}});
+  advance(10s);
+  BOOST_TEST(manages());
+  BOOST_TEST((find<caf::actor>(path::leases) != before));
+}
+
+BOOST_AUTO_TEST_CASE(it_stops_in_order_also_while_it_waits) {
+  BOOST_TEST((ask_for<caf::unit_t>(60s, root, atom::stop_v) == caf::expected<caf::unit_t>{caf::unit}));
+  leads->set({true, {}}); // nobody watches any more
+  run();
+  BOOST_TEST(manages_nothing());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
