@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime/catalog/sqlite_store.hpp"
 #include "runtime/data_plane/reactor_data_plane.hpp"
 #include "runtime/monitoring/logging.hpp"
 #include "runtime/version.hpp"
@@ -134,13 +133,9 @@ exit_code varved_node::start(std::string& problem) {
     taken = run_lock_.take(config_.run_dir, "--run-dir", problem);
   if (taken != locked_folder::outcome::taken)
     return taken == locked_folder::outcome::in_use ? folder_in_use : failed;
-  caf::error store_problem;
-  store_ = sqlite_store::open({config_.data_dir}, store_problem);
-  if (!store_) {
-    problem = fmt::format("catalog: {}: {}", to_string(code_of(store_problem)), context_of(store_problem));
-    return failed;
-  }
-  if (!start_plane(problem))
+  catalog_ = open_catalog(
+    config_, publisher(directory_), [this](const std::string& why) { give_up(why); }, problem);
+  if (!catalog_.store || !start_plane(problem))
     return failed;
   std::map<std::string, std::string> folders;
   for (const auto& x : config_.tiers)
@@ -152,7 +147,8 @@ exit_code varved_node::start(std::string& problem) {
   context->directory = directory_;
   context->tree = tree_;
   context->plane = plane_;
-  context->store = store_;
+  context->store = catalog_.store;
+  context->leadership = catalog_.leadership;
   context->now = boot_now;
   context->started_at = boot_now();
   context->wall_seconds = wall_seconds;
@@ -169,11 +165,8 @@ exit_code varved_node::start(std::string& problem) {
   system_ = std::make_unique<caf::actor_system>(caf_config_);
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
-  system_->spawn(root_keeper, context_ptr{context}, root_, std::function<void()>{[this] {
-                   spdlog::error("event=node-failed text=\"the actors cannot be kept alive\"");
-                   gave_up_ = true;
-                   ::kill(::getpid(), SIGTERM);
-                 }});
+  system_->spawn(root_keeper, context_ptr{context}, root_,
+                 std::function<void()>{[this] { give_up("the actors cannot be kept alive"); }});
 
   gateway::parts parts;
   parts.system = system_.get();
@@ -218,9 +211,22 @@ std::optional<T> varved_node::ask(Ask ask) const {
   return result.wait_for(5s) == std::future_status::ready ? result.get() : std::nullopt;
 }
 
+void varved_node::give_up(const std::string& why) {
+  spdlog::error("event=node-failed text={}", log_value(why));
+  gave_up_ = true;
+  ::kill(::getpid(), SIGTERM);
+}
+
+std::string varved_node::not_leading() const {
+  const auto x = catalog_.leadership ? catalog_.leadership->get() : leadership::state{true, {}};
+  return x.leads ? std::string{} : "not leading: " + x.why_not;
+}
+
 std::string varved_node::not_ready() {
   if (stopping_)
     return "stopping";
+  if (auto why = not_leading(); !why.empty())
+    return why;
   const auto status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
   if (!status)
     return "the monitor does not answer";
@@ -282,7 +288,7 @@ void varved_node::stop() {
   directory_->clear();
   plane_.reset();
   scanner_.reset();
-  store_.reset();
+  catalog_ = {};
 }
 
 } // namespace varve

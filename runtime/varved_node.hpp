@@ -15,6 +15,7 @@
 #include "runtime/monitoring/http_server.hpp"
 #include "runtime/monitoring/node_metrics.hpp"
 #include "runtime/rpc/rpc_server.hpp"
+#include "runtime/varved_catalog.hpp"
 #include "runtime/varved_folder.hpp"
 #include "runtime/varved_scanner.hpp"
 
@@ -34,13 +35,16 @@ public:
   std::string not_ready();
   /// In order: requests under way end, everything is flushed. Blocks, for the configured time at most for the actors.
   void stop();
-  /// The actors died too often; SIGTERM was sent to this process.
+  /// The actors died too often, or it can never lead; SIGTERM was sent to this process.
   bool gave_up() const { return gave_up_; }
 
 private:
   std::vector<shard_store_options> tier_options();
   node_options options() const;
   bool start_plane(std::string& problem);
+  void give_up(const std::string& why);
+  /// Empty: it leads, or its catalog is its own.
+  std::string not_leading() const;
   std::string metrics();
   template <class T, class Ask>
   std::optional<T> ask(Ask ask) const;
@@ -51,7 +55,7 @@ private:
   locked_folder data_lock_, run_lock_;
   std::shared_ptr<varve::directory> directory_ = std::make_shared<varve::directory>();
   std::shared_ptr<actor_tree> tree_ = std::make_shared<actor_tree>();
-  std::shared_ptr<catalog_store> store_;
+  node_catalog catalog_;
   std::shared_ptr<data_plane> plane_;
   std::string ring_;
   std::shared_ptr<tier_scanner> scanner_;

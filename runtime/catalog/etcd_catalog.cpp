@@ -53,8 +53,12 @@ etcd_catalog::~etcd_catalog() {
   leads_->set({false, "stopping"});
 }
 
+std::string election_identity_file(const std::string& data_dir) {
+  return data_dir + "/etcd-identity";
+}
+
 std::string election_identity(const std::string& data_dir, std::string& problem) {
-  const auto path = data_dir + "/etcd-identity";
+  const auto path = election_identity_file(data_dir);
   const auto failed = [&](int fd) {
     problem = path + ": " + std::strerror(errno);
     if (fd >= 0)

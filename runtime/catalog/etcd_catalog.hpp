@@ -44,5 +44,7 @@ private:
 
 /// Who a node is to an election, kept in its data folder: made at random when it is not there. Empty with `problem`.
 std::string election_identity(const std::string& data_dir, std::string& problem);
+/// Where it is kept.
+std::string election_identity_file(const std::string& data_dir);
 
 } // namespace varve
