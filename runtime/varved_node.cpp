@@ -173,6 +173,7 @@ exit_code varved_node::start(std::string& problem) {
   parts.directory = directory_;
   parts.plane = plane_;
   parts.root = [root = root_] { return root->get(); };
+  parts.why_not_managing = [this] { return not_leading(); };
   parts.stop = [] { ::kill(::getpid(), SIGTERM); };
   gateway_options o;
   o.timeout = config_.rpc_timeout;

@@ -27,11 +27,14 @@ class bridge {
 public:
   virtual ~bridge() = default;
 
-  /// Asks the actor that stands under `path`. One that is being restarted is waited for, until the deadline.
+  /// Asks the actor that stands under `path`. One that is being restarted is waited for, until the deadline; one that
+  /// this node may not have, since it does not lead, for a moment.
   template <class Handle, class Then, class... Ts>
   void ask(const std::string& path, Then then, Ts... xs) {
     if (auto to = directory_->get<Handle>(path))
       ask_actor(to, std::move(then), std::move(xs)...);
+    else if (auto why = why_absent(path); !why.empty())
+      refuse(make_error(errc::unavailable, std::move(why)));
     else
       later(look_again, [this, path, then, xs...] { ask<Handle>(path, then, xs...); });
   }
@@ -67,8 +70,10 @@ public:
   const varve::directory& directory() const { return *directory_; }
 
 protected:
-  bridge(caf::event_based_actor* self, std::shared_ptr<varve::directory> directory, caf::timespan timeout)
-    : self_(self), directory_(std::move(directory)), deadline_(self->clock().now() + timeout) {
+  bridge(caf::event_based_actor* self, std::shared_ptr<varve::directory> directory, caf::timespan timeout,
+         std::function<std::string()> why_not_managing)
+    : self_(self), directory_(std::move(directory)), why_not_managing_(std::move(why_not_managing)),
+      patient_until_(self->clock().now() + patience), deadline_(self->clock().now() + timeout) {
     self_->delayed_send(self_, timeout, atom::resume_v, deadline_key);
     self_->become([this](atom::resume, uint64_t key) {
       if (key == deadline_key)
@@ -84,6 +89,14 @@ protected:
 private:
   static constexpr uint64_t deadline_key = 0;
   static constexpr std::chrono::milliseconds look_again{50};
+  /// Another election, or the same node's again, is over by then if all is well.
+  static constexpr std::chrono::seconds patience{3};
+
+  std::string why_absent(const std::string& path) const {
+    if (!why_not_managing_ || !path.starts_with("management/") || self_->clock().now() < patient_until_)
+      return {};
+    return why_not_managing_();
+  }
 
   caf::timespan remaining() {
     const auto left = std::chrono::duration_cast<caf::timespan>(deadline_ - self_->clock().now());
@@ -96,7 +109,8 @@ private:
   }
 
   std::shared_ptr<varve::directory> directory_;
-  caf::actor_clock::time_point deadline_;
+  std::function<std::string()> why_not_managing_;
+  caf::actor_clock::time_point patient_until_, deadline_;
   uint64_t last_key_ = deadline_key;
   std::map<uint64_t, std::function<void()>> steps_;
 };
@@ -106,8 +120,8 @@ template <class T>
 class request_for : public bridge {
 public:
   request_for(caf::event_based_actor* self, std::shared_ptr<varve::directory> directory, caf::timespan timeout,
-              answer<T> done)
-    : bridge(self, std::move(directory), timeout), done_(std::move(done)) {}
+              std::function<std::string()> why_not_managing, answer<T> done)
+    : bridge(self, std::move(directory), timeout, std::move(why_not_managing)), done_(std::move(done)) {}
 
   // The system stops, or the actor was killed.
   ~request_for() override {
@@ -141,9 +155,9 @@ struct bridge_state {
 /// Starts an actor for one request; `body` takes the first step.
 template <class T, class Body>
 void run_request(caf::actor_system& system, std::shared_ptr<varve::directory> directory, caf::timespan timeout,
-                 answer<T> done, Body body) {
+                 std::function<std::string()> why_not_managing, answer<T> done, Body body) {
   system.spawn([=](caf::stateful_actor<bridge_state>* self) {
-    auto request = std::make_unique<request_for<T>>(self, directory, timeout, done);
+    auto request = std::make_unique<request_for<T>>(self, directory, timeout, why_not_managing, done);
     auto& x = *request;
     self->state.request = std::move(request);
     body(x);

@@ -33,6 +33,8 @@ public:
     std::shared_ptr<data_plane> plane;
     /// The living one, or an invalid handle between two.
     std::function<node_root_actor()> root;
+    /// Empty while this node manages, or may; else why not, for people. May be null: always.
+    std::function<std::string()> why_not_managing;
     /// Begins to stop the node; returns at once.
     std::function<void()> stop;
   };
@@ -80,11 +82,13 @@ public:
 private:
   template <class T, class Body>
   void run(answer<T> done, Body body) const {
-    run_request<T>(*parts_.system, parts_.directory, options_.timeout, std::move(done), std::move(body));
+    run_request<T>(*parts_.system, parts_.directory, options_.timeout, parts_.why_not_managing, std::move(done),
+                   std::move(body));
   }
   template <class T, class Body>
   void run_long(answer<T> done, Body body) const {
-    run_request<T>(*parts_.system, parts_.directory, options_.timeout_long, std::move(done), std::move(body));
+    run_request<T>(*parts_.system, parts_.directory, options_.timeout_long, parts_.why_not_managing, std::move(done),
+                   std::move(body));
   }
 
   /// Adds what the volume's actor does not know: where clients connect, and how many did.

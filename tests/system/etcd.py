@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from harness import BIN, SystemTest, die_with_parent, free_port, main, run, wait_for
+from harness import BIN, CliError, SystemTest, die_with_parent, free_port, main, run, wait_for
 
 # A pattern for each of some megabytes.
 PATTERNS = range(1, 9)
@@ -112,7 +112,12 @@ class etcd(SystemTest):
         wait_for("readyz to say why", lambda: "not leading" in self.readyz()[1] and self.etcd.url in self.readyz()[1], 20)
         # What has its leases goes on.
         self.check(volume)
-        self.assertNotEqual(self.node.varve("volume", "create", "vm2", "--size", "1GiB", check=False).returncode, 0)
+        began = time.monotonic()
+        with self.assertRaises(CliError) as refused:
+            self.node.json("volume", "create", "vm2", "--size", "1GiB")
+        self.assertEqual(refused.exception.error["code"], "unavailable")
+        self.assertIn(self.etcd.url, refused.exception.error["message"])
+        self.assertLess(time.monotonic() - began, 10)
         self.etcd.start()
         self.node.wait_ready(40)
         self.check(volume)
