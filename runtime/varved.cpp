@@ -139,6 +139,11 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "{}\n", to_string(x));
   if (!findings.problems.empty())
     return bad_config;
+  if (!config.cluster.nodes.empty()) {
+    fmt::print(stderr, "{}: it describes a cluster; expected [node]: this version runs one node by itself\n",
+               args.config);
+    return bad_config;
+  }
 
   const auto signals = take_signals();
   // What we make is ours alone.

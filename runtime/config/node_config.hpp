@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "messages/types.hpp"
+#include "runtime/config/cluster_config.hpp"
 #include "runtime/storage/shard_store.hpp"
 
 namespace varve {
@@ -79,6 +80,8 @@ struct catalog_config {
 /// All that varved is told, checked, with absolute paths.
 struct node_config {
   std::string name = "node";
+  node_roles roles;
+  cluster_config cluster;
   /// Catalog, shard files, lock.
   std::string data_dir;
   /// Sockets.
@@ -157,6 +160,8 @@ struct config_findings {
 struct config_overrides {
   std::string data_dir;
   std::string run_dir;
+  /// Which node of a cluster's file: that is read as the config. Without it the file is checked as a whole.
+  std::string node;
 };
 
 /// Reads a file. Relative `data_dir` and `run_dir` start at the file's folder; other relative paths at `data_dir`
