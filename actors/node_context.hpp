@@ -14,10 +14,13 @@
 #include "runtime/caf/directory.hpp"
 #include "runtime/catalog/catalog_store.hpp"
 #include "runtime/catalog/leadership.hpp"
+#include "runtime/config/cluster_config.hpp"
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/storage/shard_store.hpp"
 
 namespace varve {
+
+class cluster_link;
 
 /// How long rights last. Config is checked by `check` before a node starts.
 struct lease_options {
@@ -103,6 +106,11 @@ struct node_options {
   uint64_t events_max = 1000;
   /// Of all jitter, for one history per seed.
   uint64_t seed = 1;
+  node_roles roles;
+  /// No nodes: this one is by itself.
+  cluster_config cluster;
+  /// Of this life of the process, in its cluster: higher than in any earlier one.
+  uint64_t incarnation = 1;
 };
 
 /// What is in a tier's folder.
@@ -123,6 +131,8 @@ struct node_context {
   std::shared_ptr<catalog_store> store;
   /// Whether this node may manage; null: always.
   std::shared_ptr<varve::leadership> leadership;
+  /// Null when the node is by itself.
+  std::shared_ptr<cluster_link> link;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.

@@ -4,6 +4,7 @@
 #include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
 
+#include "actors/cluster/cluster_supervisor.hpp"
 #include "actors/host/host_supervisor.hpp"
 #include "actors/management/management_supervisor.hpp"
 #include "actors/storage/storage_supervisor.hpp"
@@ -26,9 +27,16 @@ node_root_self::behavior_type node_root_state::make_behavior(context_ptr context
        // Its children's children need theirs first.
        4 * context_->options.stop_grace});
   };
-  child("storage", storage_supervisor_state::name, storage_supervisor);
-  child("management", management_supervisor_state::name, management_supervisor);
-  child(path::host, host_supervisor_state::name, host_supervisor);
+  const auto& roles = context_->options.roles;
+  // The first to come and the last to go: what the others hold is given back through it.
+  if (context_->link)
+    child("cluster", cluster_supervisor_state::name, cluster_supervisor);
+  if (roles.storage)
+    child("storage", storage_supervisor_state::name, storage_supervisor);
+  if (roles.manager)
+    child("management", management_supervisor_state::name, management_supervisor);
+  if (roles.host)
+    child(path::host, host_supervisor_state::name, host_supervisor);
   return {
     [this](atom::list) { return context_->tree->list(context_->now()); },
     [this](atom::kill, const std::string& path) { return kill(path); },

@@ -10,7 +10,8 @@ namespace varve {
 
 using node_root_self = node_root_actor::extend<VARVE_SUPERVISOR_MESSAGES>;
 
-/// The root of a node: storage, management and host, in that order; each is stopped before what it uses. It ends with a
+/// The root of a node: its part of the cluster, storage, management and host, as far as its roles ask for them, in that
+/// order; each is stopped before what it uses. It ends with a
 /// reason when one of them cannot be kept alive; the program then starts it again, and the ports of the data plane stay
 /// open meanwhile.
 class node_root_state {

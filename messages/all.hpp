@@ -37,6 +37,9 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(node_status);
   VARVE_MESSAGE(event);
   VARVE_MESSAGE(tier_info);
+  VARVE_MESSAGE(member_state);
+  VARVE_MESSAGE(node_announcement);
+  VARVE_MESSAGE(member_info);
   VARVE_MESSAGE(sensitivity);
   VARVE_MESSAGE(volume_spec);
   VARVE_MESSAGE(volume_record);
@@ -54,6 +57,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(std::vector<shard_info>);
   VARVE_MESSAGE(std::vector<attachment>);
   VARVE_MESSAGE(std::vector<event>);
+  VARVE_MESSAGE(std::vector<member_info>);
   VARVE_MESSAGE(std::vector<actor_info>);
 #undef VARVE_MESSAGE
 }

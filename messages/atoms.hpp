@@ -25,6 +25,7 @@ VARVE_ATOM(expire);
 VARVE_ATOM(fence);
 VARVE_ATOM(get);
 VARVE_ATOM(inventory);
+VARVE_ATOM(join);
 VARVE_ATOM(kill);
 VARVE_ATOM(list);
 VARVE_ATOM(locate);

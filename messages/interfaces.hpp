@@ -9,6 +9,7 @@
 
 #include "messages/atoms.hpp"
 #include "messages/catalog.hpp"
+#include "messages/cluster.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
@@ -153,6 +154,20 @@ using monitor_actor = caf::typed_actor<caf::replies_to<atom::get>::with<node_sta
                                        // The latest events, at most a number.
                                        caf::replies_to<atom::list, uint64_t>::with<std::vector<event>>,
                                        caf::reacts_to<atom::publish, event>>;
+
+/// Which nodes of the cluster there are, and how they are.
+using membership_actor = caf::typed_actor<
+  // A node says that it lives: who hears it. errc::unsupported: another protocol, both are named; errc::not_found: no
+  // node of this cluster; errc::conflict: a later life of it was heard already.
+  caf::replies_to<atom::join, node_announcement>::with<std::string>,
+  caf::replies_to<atom::list>::with<std::vector<member_info>>>;
+
+/// Where the actors of a node are found by the other nodes.
+using node_gate_actor = caf::typed_actor<
+  // Which node this is.
+  caf::replies_to<atom::get>::with<node_announcement>,
+  // The actor of that path here. errc::not_found: none now, errc::unsupported: none that others may talk to.
+  caf::replies_to<atom::open, std::string>::with<caf::strong_actor_ptr>>;
 
 /// The root of a node's hierarchy.
 using node_root_actor = caf::typed_actor<

@@ -2,6 +2,7 @@
 
 #include <caf/actor_system.hpp>
 
+#include "actors/cluster/membership.hpp"
 #include "actors/management/catalog.hpp"
 #include "actors/management/lease_manager.hpp"
 #include "actors/management/monitor.hpp"
@@ -51,6 +52,8 @@ void management_supervisor_state::start_all() {
   // Each uses those above it, so the last is stopped first. Parents of others have longer to stop.
   const auto grace = context_->options.stop_grace;
   child(path::monitor, monitor_state::name, monitor, grace);
+  if (context->link)
+    child(path::membership, membership_state::name, membership, grace);
   child(path::catalog, catalog_state::name, catalog, grace);
   child(path::placement, placement_state::name, placement, grace);
   child(path::volumes, volume_directory_state::name, volume_directory, 2 * grace);

@@ -19,7 +19,17 @@ inline const std::string leases = "management/leases";
 inline const std::string placement = "management/placement";
 inline const std::string migrations = "management/migrations";
 inline const std::string monitor = "management/monitor";
+inline const std::string membership = "management/membership";
 inline const std::string host = "host";
+inline const std::string gate = "cluster/gate";
+inline const std::string announcer = "cluster/announcer";
+inline std::string peer(const std::string& node) {
+  return "cluster/" + node;
+}
+/// Another manager's membership.
+inline std::string membership_of(const std::string& node) {
+  return "cluster/" + node + "/membership";
+}
 inline std::string volume(uint64_t id) {
   return "management/volumes/" + std::to_string(id);
 }

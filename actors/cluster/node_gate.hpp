@@ -1,0 +1,28 @@
+#pragma once
+
+#include "actors/node_context.hpp"
+#include "messages/interfaces.hpp"
+
+namespace varve {
+
+/// What the other nodes of the cluster find when they connect: looks up this node's own actors for them. What stands in
+/// the directory on behalf of another node is not passed on.
+class node_gate_state {
+public:
+  static inline const char* name = "varve.node-gate";
+  explicit node_gate_state(node_gate_actor::pointer self) : self_(self) {}
+  node_gate_actor::behavior_type make_behavior(context_ptr context);
+
+private:
+  caf::result<caf::strong_actor_ptr> open(const std::string& path);
+
+  node_gate_actor::pointer self_;
+  context_ptr context_;
+};
+
+node_gate_actor::behavior_type node_gate(node_gate_actor::stateful_pointer<node_gate_state> self, context_ptr context);
+
+/// What this node says of itself.
+node_announcement announcement_of(const node_context& context);
+
+} // namespace varve
