@@ -22,6 +22,11 @@ management_supervisor(management_supervisor_actor::stateful_pointer<management_s
 management_supervisor_actor::behavior_type management_supervisor_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
   children_.emplace(self_, context_, "management");
+  // Whoever leads: each manager hears for itself which nodes live.
+  if (context_->link)
+    children_->start({path::membership, membership_state::name, [this] {
+                        return caf::actor_cast<caf::strong_actor_ptr>(self_->system().spawn(membership, context_));
+                      }});
   if (context_->leadership)
     watch_ = context_->leadership->watch(returning<bool>(self_, [this](bool leads) { on_leadership(leads); }));
   else
@@ -52,8 +57,6 @@ void management_supervisor_state::start_all() {
   // Each uses those above it, so the last is stopped first. Parents of others have longer to stop.
   const auto grace = context_->options.stop_grace;
   child(path::monitor, monitor_state::name, monitor, grace);
-  if (context->link)
-    child(path::membership, membership_state::name, membership, grace);
   child(path::catalog, catalog_state::name, catalog, grace);
   child(path::placement, placement_state::name, placement, grace);
   child(path::volumes, volume_directory_state::name, volume_directory, 2 * grace);
