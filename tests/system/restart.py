@@ -3,6 +3,7 @@
 
 import ctypes
 import errno
+import socket
 import struct
 import subprocess
 import threading
@@ -102,6 +103,16 @@ class restart(SystemTest):
         rows = {v["name"]: v for v in self.node.rows("volume", "ls")}
         self.assertTrue(rows["vm1"]["attached"])
         self.assertFalse(rows["vm2"]["attached"])
+
+    def test_ready_means_that_every_volume_is_listened_to(self):
+        """Ports open one after the other; whoever waits for /readyz must find all of them. Many tries, since it is a race."""
+        paths = [self.node.volume(f"vm{i}", 8 * MIB).socket for i in range(2, 22)]
+        for _ in range(40):
+            self.node.kill()
+            self.node.start()
+            for path in reversed(paths):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(path)
 
     def test_an_orderly_stop_ends_with_0_and_is_quick(self):
         run("qemu-io", "-f", "raw", "-c", "write -P 0x77 0 32M", self.volume.uri)
