@@ -33,6 +33,11 @@ catalog_result memory_store::carry_out(const call& x) {
       result.context = "made to fail";
       return result;
     }
+    if (x.batch.changes.size() > changes_max_) {
+      result.status = errc::invalid_argument;
+      result.context = std::to_string(x.batch.changes.size()) + " changes, at most " + std::to_string(changes_max_);
+      return result;
+    }
     for (const auto& [key, revision] : x.batch.compare) {
       auto at = entries.find(key);
       if ((at == entries.end() ? 0 : at->second.revision) != revision) {
@@ -92,6 +97,11 @@ std::shared_ptr<memory_store_contents> memory_store::crash(size_t applied) {
     carry_out(waiting_[i]);
   lost.swap(waiting_);
   return contents_;
+}
+
+void memory_store::refuse_larger(size_t changes_max) {
+  std::lock_guard guard{mutex_};
+  changes_max_ = changes_max;
 }
 
 void memory_store::fail_commits(size_t count) {

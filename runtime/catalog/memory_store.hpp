@@ -36,6 +36,8 @@ public:
   size_t waiting() const;
   /// The node dies: what waits is dropped unanswered. With `applied`, the first so many calls reach the disk before.
   std::shared_ptr<memory_store_contents> crash(size_t applied = 0);
+  /// As a store with a limit does: larger batches answer errc::invalid_argument and change nothing.
+  void refuse_larger(size_t changes_max);
   /// The next commits answer errc::device_failed and change nothing.
   void fail_commits(size_t count);
   uint64_t commits() const;
@@ -58,6 +60,7 @@ private:
   std::shared_ptr<memory_store_contents> contents_;
   std::deque<call> waiting_;
   bool held_ = false;
+  size_t changes_max_ = ~size_t{0};
   size_t fail_ = 0;
   uint64_t commits_ = 0, lazy_commits_ = 0;
 };

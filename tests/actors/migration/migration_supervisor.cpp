@@ -455,6 +455,28 @@ BOOST_AUTO_TEST_CASE(of_those_that_ended_only_the_latest_are_kept) {
   BOOST_TEST(list().size() == 3u);
 }
 
+BOOST_AUTO_TEST_CASE(a_long_journal_is_pruned_in_batches_that_every_store_takes) {
+  options.migrations.ended_max = 3;
+  make_context();
+  catalog_batch batch;
+  for (uint64_t i = 1; i <= 300; ++i) {
+    migration_record record;
+    record.id = migration_id{i};
+    record.shard = {volume_id{1}, shard_index{i}};
+    record.state = migration_state::committed;
+    record.ended_at = 1;
+    batch.changes.push_back({key::migration(record.id), encode(record), false});
+  }
+  store->commit(batch, [](catalog_result) {});
+  store->refuse_larger(127); // as etcd does
+  root = spawn(node_root, context);
+  advance(3s);
+  BOOST_TEST(list().size() == 3u);
+  size_t left = 0;
+  store->list(key::migrations, {}, 1000, [&](const catalog_result& x) { left = x.entries.size(); });
+  BOOST_TEST(left == 3u);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 } // namespace varve
