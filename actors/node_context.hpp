@@ -75,6 +75,10 @@ struct tier_settings {
   uint64_t capacity_bytes = 0;
   /// Of a month and GiB, in the config's currency.
   double cost = 0;
+  /// Of a file tier: what its folder says that it is.
+  std::string id;
+  /// Why the tier is not served; empty: it is. The data path does not know a tier that is refused.
+  std::string refused;
 
   bool is_volatile() const { return store.kind == tier_kind::memory; }
   bool emulated() const {

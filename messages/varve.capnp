@@ -239,7 +239,8 @@ struct Tier {
   # Slower than its device, because the configuration says so.
 
   state @11 :Text;
-  # "up", "failed" or "unknown".
+  # "up", "failed", "refused" (what its folder says is not what the catalog expects: nothing on it is touched) or
+  # "unknown".
 
   problem @12 :Text;
   # Why it is not up.
@@ -261,6 +262,9 @@ struct Tier {
 
   checksumMismatches @23 :UInt64;
   # Blocks that were not what was written. Anything but 0 is a reason to replace the device.
+
+  id @24 :Text;
+  # Of a file tier: what its folder says that it is, wherever it is mounted. 32 hexadecimal digits; empty while refused.
 }
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ void to_wire(wire::Tier::Builder to, const tier_info& x) {
   to.setReadBytes(x.read_bytes);
   to.setWrittenBytes(x.written_bytes);
   to.setChecksumMismatches(x.checksum_mismatches);
+  to.setId(x.id);
 }
 
 tier_info from_wire(wire::Tier::Reader x) {
@@ -186,6 +187,7 @@ tier_info from_wire(wire::Tier::Reader x) {
   to.read_bytes = x.getReadBytes();
   to.written_bytes = x.getWrittenBytes();
   to.checksum_mismatches = x.getChecksumMismatches();
+  to.id = x.getId();
   return to;
 }
 

@@ -6,7 +6,6 @@
 
 #include "messages/errors.hpp"
 #include "runtime/catalog/etcd_catalog.hpp"
-#include "runtime/catalog/sqlite_store.hpp"
 
 namespace varve {
 
@@ -38,7 +37,7 @@ node_catalog open_catalog(const node_config& config, std::function<void(std::str
   caf::error refused;
   const auto& c = config.catalog;
   if (c.kind == catalog_kind::sqlite) {
-    x.store = sqlite_store::open({config.data_dir}, refused);
+    x.store = x.file = sqlite_store::open({config.data_dir}, refused);
   } else {
     etcd_catalog_options o;
     o.connection = {c.endpoints, c.tls_ca, c.tls_cert, c.tls_key, c.call_timeout};

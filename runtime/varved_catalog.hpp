@@ -6,6 +6,7 @@
 
 #include "runtime/catalog/catalog_store.hpp"
 #include "runtime/catalog/leadership.hpp"
+#include "runtime/catalog/sqlite_store.hpp"
 #include "runtime/config/node_config.hpp"
 
 namespace varve {
@@ -13,6 +14,8 @@ namespace varve {
 /// A node's catalog, of the kind that its config names.
 struct node_catalog {
   std::shared_ptr<catalog_store> store;
+  /// The same, where it is in a file; else null.
+  std::shared_ptr<sqlite_store> file;
   /// Null: the catalog is this node's own, and so is managing.
   std::shared_ptr<varve::leadership> leadership;
 };

@@ -47,6 +47,8 @@ std::function<void(std::string, std::string)> publisher(std::shared_ptr<director
 std::vector<shard_store_options> varved_node::tier_options() {
   std::vector<shard_store_options> all;
   for (const auto& x : config_.tiers) {
+    if (refused(x.name))
+      continue; // whatever its folder is, nothing touches it
     shard_store_options o;
     o.name = x.name;
     o.kind = x.kind;
@@ -77,6 +79,10 @@ node_options varved_node::options() const {
     settings.store.emulate = t.emulate;
     settings.capacity_bytes = t.capacity_bytes;
     settings.cost = t.cost;
+    if (const auto* claim = claim_of(t.name)) {
+      settings.id = claim->id;
+      settings.refused = claim->refused;
+    }
     x.tiers.push_back(std::move(settings));
   }
   x.leases.term = config_.lease.term;
@@ -94,10 +100,22 @@ node_options varved_node::options() const {
   return x;
 }
 
+const tier_claim* varved_node::claim_of(const std::string& tier) const {
+  for (const auto& x : claims_)
+    if (x.tier == tier)
+      return &x;
+  return nullptr;
+}
+
+bool varved_node::refused(const std::string& tier) const {
+  const auto* claim = claim_of(tier);
+  return claim && !claim->refused.empty();
+}
+
 bool varved_node::start_plane(std::string& problem) {
   for (const auto& x : config_.tiers) {
     std::error_code error;
-    if (!x.path.empty() && std::filesystem::create_directories(x.path, error))
+    if (!claim_of(x.name) && !x.path.empty() && std::filesystem::create_directories(x.path, error))
       ::chmod(x.path.c_str(), 0700);
     if (error) {
       problem = x.path + ": " + error.message();
@@ -135,13 +153,21 @@ exit_code varved_node::start(std::string& problem) {
     return taken == locked_folder::outcome::in_use ? folder_in_use : failed;
   catalog_ = open_catalog(
     config_, publisher(directory_), [this](const std::string& why) { give_up(why); }, problem);
-  if (!catalog_.store || !start_plane(problem))
+  if (!catalog_.store)
+    return failed;
+  // One in etcd may not be there yet, and nobody leads before managing begins: there tiers are their paths.
+  if (catalog_.file && !claim_tiers(config_.tiers, config_.name, *catalog_.file, claims_, problem))
+    return failed;
+  for (const auto& x : claims_)
+    if (x.is_new)
+      spdlog::info("event=tier-identified tier={} id={}", log_value(x.tier), x.id);
+  if (!start_plane(problem))
     return failed;
   std::map<std::string, std::string> folders;
   for (const auto& x : config_.tiers)
-    if (!x.path.empty())
+    if (!x.path.empty() && !refused(x.name))
       folders[x.name] = x.path;
-  scanner_ = std::make_shared<tier_scanner>(std::move(folders));
+  scanner_ = std::make_shared<tier_scanner>(folders);
 
   auto context = std::make_shared<node_context>();
   context->directory = directory_;

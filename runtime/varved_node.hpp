@@ -14,6 +14,7 @@
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/monitoring/http_server.hpp"
 #include "runtime/monitoring/node_metrics.hpp"
+#include "runtime/recovery/tier_claims.hpp"
 #include "runtime/rpc/rpc_server.hpp"
 #include "runtime/varved_catalog.hpp"
 #include "runtime/varved_folder.hpp"
@@ -45,6 +46,9 @@ private:
   void give_up(const std::string& why);
   /// Empty: it leads, or its catalog is its own.
   std::string not_leading() const;
+  /// What came of a tier when it was looked at; null for memory.
+  const tier_claim* claim_of(const std::string& tier) const;
+  bool refused(const std::string& tier) const;
   std::string metrics();
   template <class T, class Ask>
   std::optional<T> ask(Ask ask) const;
@@ -56,6 +60,7 @@ private:
   std::shared_ptr<varve::directory> directory_ = std::make_shared<varve::directory>();
   std::shared_ptr<actor_tree> tree_ = std::make_shared<actor_tree>();
   node_catalog catalog_;
+  std::vector<tier_claim> claims_;
   std::shared_ptr<data_plane> plane_;
   std::string ring_;
   std::shared_ptr<tier_scanner> scanner_;

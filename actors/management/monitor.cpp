@@ -22,6 +22,8 @@ bool running(const migration_record& x) {
 void assess_tier(const tier_info& x, std::vector<health_finding>& out) {
   if (x.state == "failed")
     out.push_back({"TIER_FAILED", "error", "tier " + x.name + ": " + x.problem});
+  if (x.state == "refused")
+    out.push_back({"TIER_REFUSED", "error", "tier " + x.name + ": " + x.problem});
   if (x.checksum_mismatches > 0)
     out.push_back({"CHECKSUM_MISMATCH", "error",
                    "tier " + x.name + ": " + std::to_string(x.checksum_mismatches) +

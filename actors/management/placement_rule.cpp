@@ -61,7 +61,10 @@ caf::error placement_rule::choose(const volume_spec& volume, const std::vector<t
     const bool fits = volume.tier.empty() ? x.is_volatile == volume.is_volatile : x.name == volume.tier;
     if (!fits || x.state == "failed" || free_bytes(x) < size)
       continue;
-    if (x.state == silent) {
+    // The tier that was asked for may come back; of several nobody waits for one.
+    if (x.state == "refused" && volume.tier.empty())
+      continue;
+    if (x.state == silent || x.state == "refused") {
       waits_for = &x;
       continue;
     }

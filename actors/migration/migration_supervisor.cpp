@@ -155,6 +155,14 @@ void migration_supervisor_state::locate(starting_ptr x, uint64_t from) {
         std::erase_if(x->homes, [&](auto& home) { return home.tier == x->spec.to_tier; });
         const auto elsewhere = x->homes.size();
         std::erase_if(x->homes, [&](auto& home) { return busy_.count(home.id) != 0; });
+        const auto lost =
+          std::find_if(x->homes.begin(), x->homes.end(), [&](auto& home) { return !served(home.tier); });
+        if (lost != x->homes.end()) {
+          const auto tier = lost->tier;
+          x->homes.clear();
+          refuse(x, make_error(errc::unavailable, "tier " + tier + " is not served"));
+          return;
+        }
         if (x->homes.empty() && elsewhere > 0) {
           refuse(x, make_error(errc::already_exists, "a migration is moving it already"));
           return;
@@ -329,10 +337,19 @@ Handle migration_supervisor_state::find(const starting_ptr& x, const std::string
 // -- those that are not over
 // -----------------------------------------------------------------------------------------------
 
+bool migration_supervisor_state::served(const std::string& tier) const {
+  const auto& tiers = context_->options.tiers;
+  return std::none_of(tiers.begin(), tiers.end(), [&](auto& x) { return x.store.name == tier && !x.refused.empty(); });
+}
+
 void migration_supervisor_state::add(const migration_record& record) {
   auto& x = rows_[record.id];
   x.progress.record = record;
   busy_.insert(record.shard);
+  if (record.state != migration_state::committed && !served(record.from_tier)) {
+    x.held = x.progress.last_error = "tier " + record.from_tier + " is not served";
+    return;
+  }
   waiting_.push_back(record.id);
 }
 
@@ -439,6 +456,10 @@ void migration_supervisor_state::ask_child(migration_id id, progress_promise pro
 migration_supervisor_state::progress_promise migration_supervisor_state::cancel(migration_id id) {
   auto promise = self_->make_response_promise<migration_progress>();
   ask_child(id, promise, atom::cancel_v, [this, id, promise](row& x) mutable {
+    if (!x.held.empty()) {
+      promise.deliver(make_error(errc::unavailable, "migration " + std::to_string(id.value()) + ": " + x.held));
+      return;
+    }
     // It holds nothing but its entry in the journal and a reservation: it runs just to give them up.
     x.progress.paused = false;
     std::erase(waiting_, id);

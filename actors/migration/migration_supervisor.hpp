@@ -44,6 +44,9 @@ private:
   struct row {
     migration_progress progress;
     bool running = false;
+    /// Why it stands until the node's next start: its source is on a tier that is not served, and only there it is
+    /// known whether the source is sealed.
+    std::string held;
   };
 
   ids_promise start(const migration_spec& spec);
@@ -66,6 +69,7 @@ private:
 
   void read_journal(uint64_t attempts);
   void read_journal_after(const std::string& after, uint64_t attempts);
+  bool served(const std::string& tier) const;
   void add(const migration_record& record);
   void run_more();
   void run(migration_id id, row& x);

@@ -64,7 +64,16 @@ tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_set
   };
 }
 
+caf::error tier_state::refusal() const {
+  return make_error(errc::unavailable, "tier " + settings_.store.name + " is not served: " + settings_.refused);
+}
+
 void tier_state::load() {
+  if (refused()) {
+    context_->publish("TIER_REFUSED", "tier " + settings_.store.name + ": " + settings_.refused);
+    loaded_ = true;
+    return;
+  }
   // Both may be slow, and shards may be made and fenced meanwhile: what the tier learns from its own acts stays.
   context_->plane->list_active(
     settings_.store.name, returning<std::vector<shard_counters>>(self_, [this](const std::vector<shard_counters>& x) {
@@ -115,8 +124,9 @@ tier_info tier_state::get() const {
   x.shards = ledger_.rows().size();
   x.active_shards = static_cast<uint64_t>(
     std::count_if(ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
-  x.state = !problem_.empty() ? "failed" : loaded_ ? "up" : "unknown";
-  x.problem = problem_;
+  x.id = settings_.id;
+  x.state = refused() ? "refused" : !problem_.empty() ? "failed" : loaded_ ? "up" : "unknown";
+  x.problem = refused() ? settings_.refused : problem_;
   x.read_latency = statistics_.read_latency_mean;
   x.write_latency = statistics_.write_latency_mean;
   x.sync_latency = statistics_.sync_latency_mean;
@@ -133,6 +143,10 @@ tier_info tier_state::get() const {
 
 caf::typed_response_promise<shard_home> tier_state::create(const shard_home& home, uint64_t size) {
   auto promise = self_->make_response_promise<shard_home>();
+  if (refused()) {
+    promise.deliver(refusal());
+    return promise;
+  }
   if (!loaded_) {
     // Without the rows nobody knows what room there is.
     promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
@@ -205,12 +219,16 @@ void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_respons
 
 caf::typed_response_promise<lease_grant> tier_state::fence(const lease_grant& grant) {
   auto promise = self_->make_response_promise<lease_grant>();
-  const auto refused = ledger_.check(grant);
+  if (refused()) {
+    promise.deliver(refusal());
+    return promise;
+  }
+  const auto against = ledger_.check(grant);
   // A shard that no row tells of may be there all the same: the tier may have been started a moment ago.
-  if (refused == errc::none || refused == errc::not_found)
+  if (against == errc::none || against == errc::not_found)
     ask_fence(grant, promise, 0);
   else
-    promise.deliver(make_error(refused, "tier " + settings_.store.name + ", shard " + name_of(grant.home.id)));
+    promise.deliver(make_error(against, "tier " + settings_.store.name + ", shard " + name_of(grant.home.id)));
   return promise;
 }
 
@@ -264,6 +282,8 @@ caf::result<std::vector<lease_grant>> tier_state::inventory(uint64_t incarnation
 }
 
 caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
+  if (refused())
+    return refusal();
   if (!loaded_ && bytes > 0)
     return make_error(errc::unavailable, "tier " + settings_.store.name + " is starting");
   if (auto refused = ledger_.reserve(id, bytes); refused != errc::none)
@@ -274,6 +294,10 @@ caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
 
 caf::typed_response_promise<void> tier_state::remove(shard_id id, generation of) {
   auto promise = self_->make_response_promise<void>();
+  if (refused()) {
+    promise.deliver(refusal());
+    return promise;
+  }
   self_->request(keeper(id, of), context_->options.request_timeout, atom::remove_v)
     .then(
       [this, id, of, promise]() mutable {
@@ -290,6 +314,8 @@ caf::typed_response_promise<void> tier_state::remove(shard_id id, generation of)
 }
 
 void tier_state::publish(const shard_home& home, bool here) {
+  if (refused())
+    return;
   ledger_.reserve(home.id, 0);
   if (!here) {
     ledger_.erase(home.id, home.of);
@@ -315,6 +341,10 @@ void tier_state::publish(const shard_home& home, bool here) {
 
 caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation of) {
   auto promise = self_->make_response_promise<uint64_t>();
+  if (refused()) {
+    promise.deliver(refusal());
+    return promise;
+  }
   // As long as it takes: a shard is at most 1 GiB, a slow tier reads some MiB per second.
   self_->request(keeper(id, of), 10min, atom::verify_v)
     .then(
@@ -335,6 +365,10 @@ caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation
 
 caf::typed_response_promise<std::vector<shard_info>> tier_state::list(volume_id volume) {
   auto promise = self_->make_response_promise<std::vector<shard_info>>();
+  if (refused()) {
+    promise.deliver(refusal());
+    return promise;
+  }
   if (!loaded_) {
     // Some of the rows would be taken for all.
     promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
@@ -379,6 +413,8 @@ caf::result<std::vector<found_shard>> tier_state::stock() const {
 }
 
 void tier_state::tick() {
+  if (refused())
+    return; // for as long as this node runs
   self_->delayed_send(self_, measure_every, atom::tick_v);
   // The holder stops by itself before its term is over; storage waits for as long beyond it.
   ledger_.expire(context_->now() - context_->options.leases.drift_bound);

@@ -52,6 +52,9 @@ private:
   caf::result<void> reserve(shard_id id, uint64_t bytes);
   caf::typed_response_promise<void> remove(shard_id id, generation of);
   void publish(const shard_home& home, bool here);
+  bool refused() const { return !settings_.refused.empty(); }
+  /// What everything is answered with that would touch a folder that is not the tier's.
+  caf::error refusal() const;
   caf::typed_response_promise<uint64_t> verify(shard_id id, generation of);
   caf::typed_response_promise<std::vector<shard_info>> list(volume_id volume);
   caf::result<std::vector<found_shard>> stock() const;

@@ -119,6 +119,12 @@ std::string shard(shard_id id) {
 std::string migration(migration_id id) {
   return migrations + hex(id.value());
 }
+std::string tier(const std::string& name) {
+  return tiers + name;
+}
+std::string former_tier(const std::string& id) {
+  return former_tiers + id;
+}
 } // namespace key
 
 std::string encode(const volume_record& x) {
@@ -209,6 +215,20 @@ caf::error decode(const std::string& value, migration_record& out) {
   in.field("ended_at", out.ended_at);
   in.must(out.id.value() != 0, "id", "there");
   return in.result("migration record");
+}
+
+std::string encode(const tier_record& x) {
+  return dump({{"id", x.id}, {"name", x.name}});
+}
+
+caf::error decode(const std::string& value, tier_record& out) {
+  out = {};
+  reader in{value};
+  in.field("id", out.id);
+  in.field("name", out.name);
+  in.must(!out.id.empty(), "id", "there");
+  in.must(!out.name.empty(), "name", "there");
+  return in.result("tier record");
 }
 
 std::string encode(uint64_t x) {

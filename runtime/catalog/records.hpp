@@ -21,13 +21,28 @@ inline const std::string next_volume = "meta/next-volume";
 inline const std::string next_migration = "meta/next-migration";
 inline const std::string volumes = "volume/";
 inline const std::string migrations = "migration/";
+/// Of all volumes.
+inline const std::string all_shards = "shard/";
+inline const std::string meta = "meta/";
+inline const std::string tiers = "tier/";
+/// Tiers that were given up: an id that stands here is not served again.
+inline const std::string former_tiers = "former-tier/";
 std::string volume(volume_id id);
 std::string volume_name(const std::string& name);
 /// All shards of a volume, in order of their index.
 std::string shards(volume_id id);
 std::string shard(shard_id id);
 std::string migration(migration_id id);
+std::string tier(const std::string& name);
+std::string former_tier(const std::string& id);
 } // namespace key
+
+/// A file tier as the catalog knows it; its name stands in the key. Of a former tier: its last name.
+struct tier_record {
+  /// What its folder says (tier_identity).
+  std::string id;
+  std::string name;
+};
 
 /// Decoding answers errc::bad_format, with what was expected in the context; `out` is then unspecified.
 std::string encode(const volume_record& x);
@@ -39,6 +54,9 @@ caf::error decode(const std::string& shard_key, const std::string& value, shard_
 
 std::string encode(const migration_record& x);
 caf::error decode(const std::string& value, migration_record& out);
+
+std::string encode(const tier_record& x);
+caf::error decode(const std::string& value, tier_record& out);
 
 /// A number that stands alone (the meta keys).
 std::string encode(uint64_t x);

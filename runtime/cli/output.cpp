@@ -135,7 +135,8 @@ nlohmann::json to_json(const tier_info& x) {
           {"syncs", x.syncs},
           {"read_bytes", x.read_bytes},
           {"written_bytes", x.written_bytes},
-          {"checksum_mismatches", x.checksum_mismatches}};
+          {"checksum_mismatches", x.checksum_mismatches},
+          {"id", x.id}};
 }
 
 nlohmann::json to_json(const lease_info& x, const std::string& volume_name) {

@@ -388,7 +388,8 @@ task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chr
   gate_closed = std::chrono::nanoseconds{0};
   const auto from_tier = shards_.tier_of(ends.from_tier);
   const auto to_tier = shards_.tier_of(ends.to_tier);
-  if (from_tier < 0 || to_tier < 0)
+  // Without its sink's tier a move can still be taken back: the source must not stay sealed until that comes again.
+  if (from_tier < 0 || (to_tier < 0 && committed))
     co_return errc::not_found;
   const shard_key from{static_cast<uint16_t>(from_tier), ends.shard, ends.from};
   const shard_key to{static_cast<uint16_t>(to_tier), ends.shard, ends.to};
@@ -451,6 +452,8 @@ task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chr
   moves_.erase(ends.id);
   if (opened_here && source)
     (void)co_await shards_.passivate(from);
+  if (to_tier < 0)
+    co_return errc::not_found;
   status = co_await shards_.remove(to);
   co_return status;
 }

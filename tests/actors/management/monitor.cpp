@@ -54,6 +54,10 @@ BOOST_AUTO_TEST_CASE(each_finding_has_its_code_and_severity) {
   facts.tiers[0].state = "failed";
   facts.tiers[0].checksum_mismatches = 1;
   BOOST_TEST((codes(assess(facts)) == list{"TIER_FAILED", "CHECKSUM_MISMATCH"}));
+  facts.tiers[0].state = "refused";
+  facts.tiers[0].checksum_mismatches = 0;
+  BOOST_TEST((codes(assess(facts)) == list{"TIER_REFUSED"}));
+  BOOST_TEST(assess(facts).health == "error");
   facts = healthy();
   facts.silent_tiers = {"slow"};
   BOOST_TEST((codes(assess(facts)) == list{"TIER_MISSING"}));

@@ -54,6 +54,16 @@ BOOST_AUTO_TEST_CASE(a_durable_volume_is_never_placed_in_memory) {
   BOOST_TEST(choose() == "volatile_tier");
 }
 
+BOOST_AUTO_TEST_CASE(a_tier_that_is_not_served_is_waited_for_only_by_what_must_live_there) {
+  tiers[1].state = "refused";
+  BOOST_TEST(choose() == "slow");
+  volume.tier = "fast";
+  BOOST_TEST(choose() == "unavailable");
+  volume.tier = "";
+  tiers[2].used_bytes = tiers[2].capacity_bytes;
+  BOOST_TEST(choose() == "tier_full");
+}
+
 BOOST_AUTO_TEST_CASE(a_named_tier_is_taken_or_refused) {
   volume.tier = "slow";
   BOOST_TEST(choose() == "slow");

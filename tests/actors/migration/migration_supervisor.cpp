@@ -477,6 +477,43 @@ BOOST_AUTO_TEST_CASE(a_long_journal_is_pruned_in_batches_that_every_store_takes)
   BOOST_TEST(left == 3u);
 }
 
+BOOST_FIXTURE_TEST_CASE(a_move_whose_source_is_not_served_stands_and_keeps_nobody_waiting, migration_fixture) {
+  start();
+  auto ids = move(0, 1, "slow");
+  BOOST_REQUIRE(ids);
+  advance(5s);
+  BOOST_REQUIRE(over(ids->front()));
+  // As a crash in the middle of the next leaves it, on a disk that is not there at the next start.
+  migration_record left;
+  left.id = migration_id{100};
+  left.shard = {volume, shard_index{1}};
+  left.from_tier = "fast";
+  left.to_tier = "slow";
+  left.from = generation{1};
+  left.to = generation{2};
+  left.state = migration_state::copying;
+  kill(root);
+  advance(100ms);
+  bool taken = false;
+  store->commit({{}, {{key::migration(left.id), encode(left), false}}},
+                [&](const catalog_result& x) { taken = x.status == errc::none; });
+  BOOST_REQUIRE(taken);
+  options.tiers[0].refused = "not mounted";
+  make_context();
+  root = spawn(node_root, context);
+  advance(10s);
+  auto x = progress(left.id);
+  BOOST_TEST((x.record.state == migration_state::copying));
+  BOOST_TEST(x.last_error == "tier fast is not served");
+  BOOST_TEST((refusal<migration_progress>(migrations(), atom::cancel_v, left.id) == errc::unavailable));
+  BOOST_TEST((move_refusal(2, 1, "slow") == errc::unavailable));
+  // What lives elsewhere serves: what was moved away, and new shards.
+  plane->need(volume, shard_index{0}, 1, true);
+  advance(2s);
+  BOOST_REQUIRE(route_of(0));
+  BOOST_TEST(route_of(0)->tier == "slow");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 } // namespace varve

@@ -333,6 +333,33 @@ BOOST_AUTO_TEST_CASE(a_hung_device_is_not_asked_again_and_again) {
   BOOST_TEST(plane->calls.size() > 3u);
 }
 
+BOOST_AUTO_TEST_CASE(a_tier_that_is_refused_touches_nothing_and_says_why) {
+  options.tiers[0].refused = "wrong disk";
+  make_context();
+  scans["fast"].shards = {{home(1).id, size, generation{1}}};
+  start();
+  advance(3s);
+  BOOST_TEST(info().state == "refused");
+  BOOST_TEST(info().problem == "wrong disk");
+  BOOST_TEST(info().shards == 0u);
+  BOOST_TEST(published_count("TIER_REFUSED") == 1u);
+  BOOST_TEST(info("memory").state == "up");
+  plane->calls.clear();
+  BOOST_TEST((refusal<shard_home>(tier(), atom::create_v, home(1), size) == errc::unavailable));
+  BOOST_TEST((fence(grant(1, home(1), 1)) == errc::unavailable));
+  BOOST_TEST((refusal<caf::unit_t>(tier(), atom::reserve_v, home(1).id, uint64_t{1}) == errc::unavailable));
+  BOOST_TEST((refusal<caf::unit_t>(tier(), atom::remove_v, home(1).id, generation{1}) == errc::unavailable));
+  BOOST_TEST((refusal<uint64_t>(tier(), atom::verify_v, home(1).id, generation{1}) == errc::unavailable));
+  BOOST_TEST((refusal<std::vector<shard_info>>(tier(), atom::list_v, volume_id{1}) == errc::unavailable));
+  caf::anon_send(tier(), atom::publish_v, home(1), true);
+  run();
+  // A new manager must not wait for it: nothing of it is leased.
+  auto outstanding = ask<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{1});
+  BOOST_REQUIRE(outstanding);
+  BOOST_TEST(outstanding->empty());
+  BOOST_TEST(plane->calls.empty());
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 } // namespace varve

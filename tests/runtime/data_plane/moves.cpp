@@ -133,6 +133,22 @@ BOOST_FIXTURE_TEST_CASE(a_move_that_is_aborted_leaves_the_source_as_it_was, move
   }
 }
 
+BOOST_FIXTURE_TEST_CASE(a_sealed_source_is_taken_back_also_without_the_tier_of_its_sink, move_fixture) {
+  open();
+  BOOST_TEST((write(0, 8192, 1) == errc::none));
+  auto x = ends_of(0);
+  BOOST_TEST((begin(x) == errc::none));
+  BOOST_TEST((switch_over(x).status == errc::none));
+  BOOST_TEST((record("a", 0, x.from)->header.sealed_by == x.id));
+  crash();
+  x.to_tier = "gone";
+  BOOST_TEST((begin(x) == errc::not_found));
+  BOOST_TEST((end(x, false) == errc::not_found));
+  BOOST_TEST((record("a", 0, x.from)->header.sealed_by == migration_id{}));
+  open();
+  BOOST_TEST(read(0, 8192) == 1);
+}
+
 BOOST_FIXTURE_TEST_CASE(the_fence_travels_with_the_shard, move_fixture) {
   open();
   BOOST_TEST((write(0, 4096, 1) == errc::none));

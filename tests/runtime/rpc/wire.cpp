@@ -36,8 +36,8 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   goes_there_and_back<wire::Attachment>(attachment{volume_id{1}, holder_id{2}, "u", "p"});
   shard_home home{{volume_id{1}, shard_index{2}}, "fast", generation{3}, epoch{4}};
   goes_there_and_back<wire::Shard>(shard_info{home, 5, 6, 7, true, 8, 9, "write", migration_id{10}});
-  tier_info tier{"fast", "file", true, "direct", "/t", 1,    2,  3,  4,  5.5, true, "up",
-                 "p",    t(6),   t(7), t(8),     9.5,  10.5, 11, 12, 13, 14,  15,   16};
+  tier_info tier{"fast", "file", true, "direct", "/t", 1,  2,  3,  4,  5.5, true, "up", "p",
+                 t(6),   t(7),   t(8), 9.5,      10.5, 11, 12, 13, 14, 15,  16,   "id"};
   goes_there_and_back<wire::Tier>(tier);
   lease_grant grant{lease_id{1}, holder_id{2},          {{volume_id{3}, shard_index{4}}, "fast", {}, {}},
                     5,           lease_mode::migration, epoch{6},
