@@ -71,6 +71,17 @@ typename Inspector::result_type inspect(Inspector& f, catalog_page& x) {
   return f(caf::meta::type_name("varve::catalog_page"), x.entries, x.revision);
 }
 
+/// What a backup of the catalog holds: all of it, as it was at one revision.
+struct catalog_backup_info {
+  uint64_t revision = 0;
+  uint64_t entries = 0;
+  uint64_t bytes = 0;
+  /// CRC32C of all entries, in the order of their keys.
+  uint32_t crc = 0;
+  /// Of the tables, and of keys and values.
+  uint64_t schema = 0;
+};
+
 /// What a store answers to either call.
 struct catalog_result {
   errc status = errc::none;

@@ -267,6 +267,19 @@ struct Tier {
   # Of a file tier: what its folder says that it is, wherever it is mounted. 32 hexadecimal digits; empty while refused.
 }
 
+struct CatalogBackup {
+  revision @0 :UInt64;
+  # The catalog's, which counts its commits: the backup is all of it, as it was then.
+
+  entries @1 :UInt64;
+  bytes @2 :UInt64;
+
+  crc @3 :UInt32;
+  # CRC32C of all entries; `catalog restore` compares it.
+
+  schema @4 :UInt64;
+}
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Leases and migrations
 
@@ -514,4 +527,8 @@ interface Node {
 
   stop @24 () -> (error :Error);
   # Stops the node in order: requests under way end, everything is flushed. Answers when that has begun.
+
+  catalogBackup @25 (file :Text) -> (error :Error, backup :CatalogBackup);
+  # Writes all of the catalog to a file (an absolute path at the node, readable by its owner only) while the node goes on;
+  # the file is there when it is whole, and not before. `alreadyExists` when there is one of that name.
 }

@@ -133,6 +133,18 @@ shard_info from_wire(wire::Shard::Reader x) {
   return to;
 }
 
+void to_wire(wire::CatalogBackup::Builder to, const catalog_backup_info& x) {
+  to.setRevision(x.revision);
+  to.setEntries(x.entries);
+  to.setBytes(x.bytes);
+  to.setCrc(x.crc);
+  to.setSchema(x.schema);
+}
+
+catalog_backup_info from_wire(wire::CatalogBackup::Reader x) {
+  return {x.getRevision(), x.getEntries(), x.getBytes(), x.getCrc(), x.getSchema()};
+}
+
 void to_wire(wire::Tier::Builder to, const tier_info& x) {
   to.setName(x.name);
   to.setKind(x.kind);

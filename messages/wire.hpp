@@ -1,5 +1,6 @@
 #pragma once
 
+#include "messages/catalog.hpp"
 #include "messages/errors.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
@@ -28,6 +29,9 @@ shard_info from_wire(wire::Shard::Reader x);
 
 void to_wire(wire::Tier::Builder to, const tier_info& x);
 tier_info from_wire(wire::Tier::Reader x);
+
+void to_wire(wire::CatalogBackup::Builder to, const catalog_backup_info& x);
+catalog_backup_info from_wire(wire::CatalogBackup::Reader x);
 
 void to_wire(wire::Lease::Builder to, const lease_info& x);
 lease_info from_wire(wire::Lease::Reader x);

@@ -201,6 +201,10 @@ exit_code varved_node::start(std::string& problem) {
   parts.root = [root = root_] { return root->get(); };
   parts.why_not_managing = [this] { return not_leading(); };
   parts.stop = [] { ::kill(::getpid(), SIGTERM); };
+  if (catalog_.file)
+    parts.copy_catalog = [file = catalog_.file](std::string path, catalog_store::callback done) {
+      file->copy_to(std::move(path), std::move(done));
+    };
   gateway_options o;
   o.timeout = config_.rpc_timeout;
   o.allow_kill = config_.allow_kill;

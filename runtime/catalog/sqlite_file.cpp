@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "messages/errors.hpp"
 
@@ -11,8 +13,7 @@ namespace varve {
 
 namespace {
 
-/// The layout of the tables; keys and values have a version of their own (records.hpp).
-constexpr uint64_t schema_version = 1;
+constexpr auto schema_version = catalog_tables_version;
 
 const char* create_tables = R"sql(
   CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
@@ -241,6 +242,46 @@ catalog_result sqlite_file::list(const std::string& prefix, const std::string& a
       {column(list_.get(), 0), column(list_.get(), 1), static_cast<uint64_t>(sqlite3_column_int64(list_.get(), 2))});
   sqlite3_reset(list_.get());
   return code == SQLITE_DONE ? result : failed(code);
+}
+
+catalog_result sqlite_file::begin_copy(const std::string& path) {
+  catalog_result result;
+  result.context = path;
+  if (copying_) {
+    result.status = errc::unavailable;
+    result.context = "another backup is being made";
+    return result;
+  }
+  // Made here, since SQLite would take a file that is there.
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    result.status = errno == EEXIST ? errc::already_exists : errc::device_failed;
+    result.context += std::string{": "} + std::strerror(errno);
+    return result;
+  }
+  ::close(fd);
+  sqlite3* raw = nullptr;
+  const int code = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  copy_.reset(raw);
+  if (code == SQLITE_OK)
+    copying_.reset(sqlite3_backup_init(raw, "main", database_.get(), "main"));
+  if (!copying_) {
+    result = failed(code == SQLITE_OK ? sqlite3_extended_errcode(raw) : code);
+    copy_.reset();
+  }
+  return result;
+}
+
+bool sqlite_file::copy_some(int pages, catalog_result& result) {
+  const int code = sqlite3_backup_step(copying_.get(), pages);
+  if (code == SQLITE_OK || code == SQLITE_BUSY || code == SQLITE_LOCKED)
+    return false;
+  const int end = sqlite3_backup_finish(copying_.release());
+  copy_.reset();
+  result = code == SQLITE_DONE && end == SQLITE_OK ? catalog_result{} : failed(code == SQLITE_DONE ? end : code);
+  if (result.status == errc::none)
+    result.revision = revision_;
+  return true;
 }
 
 catalog_result sqlite_file::failed(int code) {

@@ -10,6 +10,9 @@
 
 namespace varve {
 
+/// The layout of the tables; keys and values have a version of their own (records.hpp).
+inline constexpr uint64_t catalog_tables_version = 1;
+
 /// The catalog's file as the store's thread uses it: every call blocks.
 class sqlite_file {
 public:
@@ -22,9 +25,18 @@ public:
   std::vector<catalog_result> commit(const std::vector<const catalog_batch*>& batches);
   catalog_result list(const std::string& prefix, const std::string& after, size_t limit);
 
+  /// Copies everything to a new file, in steps; commits in between are in the copy, too. One at a time.
+  /// errc::already_exists when there is a file, errc::unavailable while another copy is made.
+  catalog_result begin_copy(const std::string& path);
+  /// So many pages more. True when there is nothing left to do: then `result` says how it ended.
+  bool copy_some(int pages, catalog_result& result);
+
 private:
   struct close_database {
     void operator()(sqlite3* x) const noexcept { sqlite3_close_v2(x); }
+  };
+  struct end_copy {
+    void operator()(sqlite3_backup* x) const noexcept { sqlite3_backup_finish(x); }
   };
   struct finalize_statement {
     void operator()(sqlite3_stmt* x) const noexcept { sqlite3_finalize(x); }
@@ -50,6 +62,8 @@ private:
   sqlite_store_options options_;
   std::unique_ptr<sqlite3, close_database> database_; // before its statements
   statement begin_, commit_, rollback_, get_, put_, erase_, list_, set_revision_;
+  std::unique_ptr<sqlite3, close_database> copy_; // before what fills it
+  std::unique_ptr<sqlite3_backup, end_copy> copying_;
   uint64_t revision_ = 0;
   int reserve_ = -1;
   uint64_t reserved_bytes_ = 0;

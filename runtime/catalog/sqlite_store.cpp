@@ -4,6 +4,7 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "runtime/catalog/sqlite_file.hpp"
@@ -15,8 +16,12 @@ namespace {
 /// Commits that share one sync; more would only make the first wait.
 constexpr size_t group_max = 64;
 
+/// Pages copied between two groups: some ms.
+constexpr int copy_pages = 256;
+
 struct call {
   bool is_commit = false;
+  std::string copy_to; // a path: neither of the other two
   catalog_batch batch;
   std::string prefix, after;
   size_t limit = 0;
@@ -50,9 +55,17 @@ private:
   void run() {
     std::unique_lock guard{mutex_};
     for (;;) {
-      wake_.wait(guard, [this] { return stopping_ || !queue_.empty(); });
-      if (queue_.empty())
-        return;
+      wake_.wait(guard, [this] { return stopping_ || !queue_.empty() || copied_; });
+      if (copied_) {
+        guard.unlock();
+        copy_some();
+        guard.lock();
+      }
+      if (queue_.empty()) {
+        if (stopping_)
+          return;
+        continue;
+      }
       // The longest run of commits at the front, or one list: answers keep the order of the calls.
       std::vector<call> group;
       do {
@@ -66,7 +79,22 @@ private:
     }
   }
 
+  void copy_some() {
+    catalog_result result;
+    if (file_->copy_some(copy_pages, result))
+      std::exchange(copied_, nullptr)(std::move(result));
+  }
+
   void carry_out(std::vector<call>& group) {
+    if (!group.front().copy_to.empty()) {
+      auto& x = group.front();
+      auto begun = file_->begin_copy(x.copy_to);
+      if (begun.status == errc::none)
+        copied_ = std::move(x.done);
+      else
+        x.done(std::move(begun));
+      return;
+    }
     if (!group.front().is_commit) {
       auto& x = group.front();
       x.done(file_->list(x.prefix, x.after, x.limit));
@@ -85,7 +113,8 @@ private:
   std::condition_variable wake_;
   std::deque<call> queue_;
   bool stopping_ = false;
-  std::thread thread_; // last: runs on all of the above
+  catalog_store::callback copied_; // while a copy is being made; only the thread's
+  std::thread thread_;             // last: runs on all of the above
 };
 
 std::unique_ptr<sqlite_store> sqlite_store::open(const sqlite_store_options& options, caf::error& problem) {
@@ -100,11 +129,15 @@ sqlite_store::sqlite_store(std::unique_ptr<worker> x) : worker_(std::move(x)) {}
 sqlite_store::~sqlite_store() = default;
 
 void sqlite_store::commit(catalog_batch batch, callback done) {
-  worker_->push({true, std::move(batch), {}, {}, 0, std::move(done)});
+  worker_->push({true, {}, std::move(batch), {}, {}, 0, std::move(done)});
 }
 
 void sqlite_store::list(std::string prefix, std::string after, size_t limit, callback done) {
-  worker_->push({false, {}, std::move(prefix), std::move(after), limit, std::move(done)});
+  worker_->push({false, {}, {}, std::move(prefix), std::move(after), limit, std::move(done)});
+}
+
+void sqlite_store::copy_to(std::string path, callback done) {
+  worker_->push({false, std::move(path), {}, {}, {}, 0, std::move(done)});
 }
 
 } // namespace varve

@@ -33,6 +33,9 @@ public:
 
   void commit(catalog_batch batch, callback done) override;
   void list(std::string prefix, std::string after, size_t limit, callback done) override;
+  /// Copies all of it to a new file while commits go on; the copy is of one revision, which the result tells.
+  /// finish_backup makes a backup of it. errc::already_exists, errc::unavailable while another is made.
+  void copy_to(std::string path, callback done);
 
 private:
   class worker;

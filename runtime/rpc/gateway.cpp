@@ -447,6 +447,14 @@ void gateway::actor_kill(std::string path, answer<nothing> done) const {
   });
 }
 
+void gateway::catalog_copy(std::string path, answer<nothing> done) const {
+  if (!parts_.copy_catalog)
+    return done(make_error(errc::unsupported, "this node's catalog is not in a file"), {});
+  parts_.copy_catalog(std::move(path), [done](const catalog_result& x) {
+    done(x.status == errc::none ? caf::error{} : make_error(x.status, x.context), {});
+  });
+}
+
 void gateway::stop(answer<nothing> done) const {
   parts_.stop();
   done({}, {});

@@ -7,6 +7,7 @@
 #include <caf/actor_system.hpp>
 
 #include "messages/interfaces.hpp"
+#include "runtime/catalog/catalog_store.hpp"
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/rpc/bridge.hpp"
 
@@ -37,6 +38,8 @@ public:
     std::function<std::string()> why_not_managing;
     /// Begins to stop the node; returns at once.
     std::function<void()> stop;
+    /// Copies the catalog to a new file; may be empty.
+    std::function<void(std::string path, catalog_store::callback done)> copy_catalog;
   };
 
   gateway(parts parts, gateway_options options) : parts_(std::move(parts)), options_(std::move(options)) {}
@@ -74,6 +77,9 @@ public:
 
   void actor_list(answer<std::vector<actor_info>> done) const;
   void actor_kill(std::string path, answer<nothing> done) const;
+
+  /// A copy that finish_backup makes a backup of; the catalog goes on meanwhile.
+  void catalog_copy(std::string path, answer<nothing> done) const;
 
   void stop(answer<nothing> done) const;
 

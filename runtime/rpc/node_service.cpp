@@ -2,6 +2,10 @@
 
 #include <ctime>
 
+#include <unistd.h>
+
+#include "runtime/catalog/backup_file.hpp"
+
 namespace varve {
 
 namespace {
@@ -356,6 +360,44 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
 kj::Promise<void> node_service::stop(StopContext context) {
   return serve<nothing>(
     context, [this](auto done) { to_.stop(std::move(done)); }, fill_nothing);
+}
+
+kj::Promise<void> node_service::catalogBackup(CatalogBackupContext context) {
+  const std::string file{context.getParams().getFile()};
+  context.releaseParams();
+  auto refuse = [context](caf::error e) mutable -> kj::Promise<void> {
+    to_wire(context.getResults().initError(), e);
+    return kj::READY_NOW;
+  };
+  if (!file.starts_with('/'))
+    return refuse(make_error(errc::invalid_argument, "file \"" + file + "\" is no absolute path"));
+  if (::access(file.c_str(), F_OK) == 0)
+    return refuse(make_error(errc::already_exists, file));
+  // A name of its own: one that a crash left behind is in nobody's way.
+  const auto part = file + ".part" + std::to_string(++backups_) + "." + std::to_string(::getpid());
+  auto copied = ask<nothing>([this, part](auto done) { to_.catalog_copy(part, std::move(done)); });
+  return copied.then([this, context, refuse, file, part](outcome<nothing> x) mutable -> kj::Promise<void> {
+    if (x.error) {
+      if (code_of(x.error) != errc::already_exists)
+        ::unlink(part.c_str());
+      return refuse(x.error);
+    }
+    auto finished = ask<catalog_backup_info>([this, file, part](auto done) {
+      background_->run([file, part, done] {
+        catalog_backup_info info;
+        auto error = finish_backup(part, file, info);
+        if (error)
+          ::unlink(part.c_str());
+        done(std::move(error), info);
+      });
+    });
+    return finished.then([context, refuse](outcome<catalog_backup_info> y) mutable -> kj::Promise<void> {
+      if (y.error)
+        return refuse(y.error);
+      to_wire(context.getResults().initBackup(), y.value);
+      return kj::READY_NOW;
+    });
+  });
 }
 
 } // namespace varve

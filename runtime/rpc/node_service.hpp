@@ -59,11 +59,13 @@ public:
   kj::Promise<void> actorKill(ActorKillContext context) override;
   kj::Promise<void> traceRecord(TraceRecordContext context) override;
   kj::Promise<void> stop(StopContext context) override;
+  kj::Promise<void> catalogBackup(CatalogBackupContext context) override;
 
 private:
   const gateway& to_;
   std::shared_ptr<data_plane> plane_;
   std::shared_ptr<background> background_ = std::make_shared<background>();
+  uint64_t backups_ = 0;
   /// By volume; those that ended are dead.
   std::map<uint64_t, std::weak_ptr<trace_recorder>> recordings_;
 };

@@ -197,6 +197,12 @@ public:
     return make_error(errc::not_found, "no recording");
   }
 
+  caf::expected<catalog_backup_info> catalog_backup(const std::string& file) override {
+    auto q = node_.catalogBackupRequest();
+    q.setFile(text(file));
+    return call<catalog_backup_info>(kj::mv(q), [](auto& x) { return from_wire(x.getBackup()); });
+  }
+
   caf::error stop() override { return call_plain(node_.stopRequest()); }
 
 private:

@@ -7,6 +7,7 @@
 
 #include <caf/expected.hpp>
 
+#include "messages/catalog.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
@@ -64,6 +65,7 @@ public:
   virtual caf::error trace_start(const std::string& volume, const std::string& file) = 0;
   virtual caf::expected<recording_progress> trace_progress() = 0;
   virtual caf::expected<recording_progress> trace_stop() = 0;
+  virtual caf::expected<catalog_backup_info> catalog_backup(const std::string& file) = 0;
   virtual caf::error stop() = 0;
 };
 

@@ -39,6 +39,7 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   tier_info tier{"fast", "file", true, "direct", "/t", 1,  2,  3,  4,  5.5, true, "up", "p",
                  t(6),   t(7),   t(8), 9.5,      10.5, 11, 12, 13, 14, 15,  16,   "id"};
   goes_there_and_back<wire::Tier>(tier);
+  goes_there_and_back<wire::CatalogBackup>(catalog_backup_info{1, 2, 3, 4, 5});
   lease_grant grant{lease_id{1}, holder_id{2},          {{volume_id{3}, shard_index{4}}, "fast", {}, {}},
                     5,           lease_mode::migration, epoch{6},
                     t(7)};
