@@ -1,4 +1,4 @@
-// The command line of Varve: a client of a node's RPC, and nothing else.
+// The command line of Varve: a client of a node's RPC; and, for a node that is stopped, a hand at its catalog.
 
 #include <cstring>
 
@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   add_migration_verbs(app, s);
   add_config_verbs(app, s);
   add_trace_verbs(app, s);
+  add_recovery_verbs(app, s);
   add_completion(app, s);
 
   const std::vector<std::string> words(argv + 1, argv + argc);

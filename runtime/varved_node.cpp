@@ -175,6 +175,15 @@ exit_code varved_node::start(std::string& problem) {
   context->plane = plane_;
   context->store = catalog_.store;
   context->leadership = catalog_.leadership;
+  if (catalog_.file) {
+    extract_options extracts;
+    for (const auto& [tier, folder] : folders)
+      extracts.folders.push_back(folder);
+    extracts.on_problem = [publish = publisher(directory_)](std::string problem) {
+      publish("CATALOG_EXTRACT_NOT_WRITTEN", std::move(problem));
+    };
+    context->store = extracts_ = std::make_shared<extracting_store>(catalog_.store, std::move(extracts));
+  }
   context->now = boot_now;
   context->started_at = boot_now();
   context->wall_seconds = wall_seconds;
@@ -320,6 +329,7 @@ void varved_node::stop() {
   directory_->clear();
   plane_.reset();
   scanner_.reset();
+  extracts_.reset();
   catalog_ = {};
 }
 

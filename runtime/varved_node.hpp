@@ -14,6 +14,7 @@
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/monitoring/http_server.hpp"
 #include "runtime/monitoring/node_metrics.hpp"
+#include "runtime/recovery/catalog_extract.hpp"
 #include "runtime/recovery/tier_claims.hpp"
 #include "runtime/rpc/rpc_server.hpp"
 #include "runtime/varved_catalog.hpp"
@@ -60,6 +61,7 @@ private:
   std::shared_ptr<varve::directory> directory_ = std::make_shared<varve::directory>();
   std::shared_ptr<actor_tree> tree_ = std::make_shared<actor_tree>();
   node_catalog catalog_;
+  std::shared_ptr<extracting_store> extracts_;
   std::vector<tier_claim> claims_;
   std::shared_ptr<data_plane> plane_;
   std::string ring_;

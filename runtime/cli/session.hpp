@@ -61,6 +61,8 @@ void add_migration_verbs(CLI::App& app, session& s);
 void add_node_verbs(CLI::App& app, session& s);
 void add_config_verbs(CLI::App& app, session& s);
 void add_trace_verbs(CLI::App& app, session& s);
+/// catalog, and more of tier; after the node's.
+void add_recovery_verbs(CLI::App& app, session& s);
 void add_completion(CLI::App& app, session& s);
 
 /// The first word that is no verb, with the nearest that is; empty when all are. For words before options' values.

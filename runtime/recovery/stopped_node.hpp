@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <caf/error.hpp>
+
+#include "runtime/catalog/sqlite_store.hpp"
+#include "runtime/config/node_config.hpp"
+
+namespace varve {
+
+/// A node whose varved does not run, kept from running: what is done to its catalog and its tiers by hand. All of it
+/// blocks.
+class stopped_node {
+public:
+  /// Takes the lock that varved holds. Null with errc::unavailable while it runs, errc::not_found when there is no such
+  /// node, errc::unsupported when its catalog is in etcd, errc::device_failed.
+  static std::unique_ptr<stopped_node> take(node_config config, caf::error& problem);
+  ~stopped_node();
+  stopped_node(const stopped_node&) = delete;
+  stopped_node& operator=(const stopped_node&) = delete;
+
+  const node_config& config() const noexcept { return config_; }
+  std::string catalog_path() const { return config_.data_dir + "/catalog.db"; }
+  bool has_catalog() const;
+
+  /// The catalog in place; errc::not_found when there is none: none is made.
+  std::shared_ptr<sqlite_store> open_catalog(caf::error& problem) const;
+
+  /// An empty catalog beside the one in place, which `replace` puts there.
+  std::shared_ptr<sqlite_store> make_catalog(caf::error& problem) const;
+  /// For a new catalog that comes from elsewhere, at `path`.
+  caf::error prepare_new(std::string& path) const;
+  std::string new_catalog_path() const { return new_folder() + "/catalog.db"; }
+  /// The one that is there.
+  std::shared_ptr<sqlite_store> open_new(caf::error& problem) const;
+
+  /// Durably puts the new catalog in the place of the old one, which nobody has open, as nobody has the new one.
+  /// `aside` is where the old one is then; empty when there was none. A crash leaves the old one, or none and both
+  /// aside.
+  caf::error replace(std::string& aside) const;
+
+private:
+  stopped_node(node_config config, int lock) : config_(std::move(config)), lock_(lock) {}
+  std::string new_folder() const { return config_.data_dir + "/catalog.new"; }
+
+  node_config config_;
+  int lock_;
+};
+
+} // namespace varve
