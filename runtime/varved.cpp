@@ -1,5 +1,6 @@
 // The daemon: reads its command line and its configuration, runs a node until a signal, and stops it in order.
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/monitoring/logging.hpp"
+#include "runtime/monitoring/service_manager.hpp"
 #include "runtime/varved_node.hpp"
 #include "runtime/version.hpp"
 
@@ -97,16 +99,41 @@ std::string open_log(const node_config& config) {
   return start_logging(config.log_level, config.log_file);
 }
 
+// What systemd shows of a node that serves, and a sign of life if it wants one: as long as the actors answer.
+void tell_service_manager(varved_node& node, bool watched) {
+  if (const auto status = node.summary())
+    notify_service_manager("STATUS=" + *status + (watched ? "\nWATCHDOG=1" : ""));
+}
+
 // Waits for the signal that ends the node; meanwhile tells the service manager when it serves.
 int wait_for_end(varved_node& node, const sigset_t& signals) {
-  const timespec look_again{0, 50'000'000};
+  constexpr std::chrono::nanoseconds look_again = 50ms;
+  const std::chrono::nanoseconds watchdog = watchdog_time();
+  const auto tell_every = watchdog > 0ns ? std::min<std::chrono::nanoseconds>(watchdog / 3, 10s) : 10s;
+  const bool told = has_service_manager();
   int signal = 0;
+  std::string said;
   for (bool ready = false; signal <= 0;) {
-    signal = ready ? ::sigwaitinfo(&signals, nullptr) : ::sigtimedwait(&signals, nullptr, &look_again);
-    if (!ready && signal <= 0 && node.not_ready().empty()) {
-      ready = true;
+    const auto wait = ready ? tell_every : look_again;
+    const timespec until{wait / 1s, (wait % 1s).count()};
+    signal = ready && !told ? ::sigwaitinfo(&signals, nullptr) : ::sigtimedwait(&signals, nullptr, &until);
+    if (signal > 0)
+      break;
+    if (ready) {
+      if (told)
+        tell_service_manager(node, watchdog > 0ns);
+      continue;
+    }
+    const auto why = node.not_ready();
+    ready = why.empty();
+    if (ready) {
       spdlog::info("event=ready");
       notify_service_manager("READY=1");
+      tell_service_manager(node, watchdog > 0ns);
+    } else if (told && why != said) {
+      // Recovery takes as long as it takes; as long as it goes on, systemd is to wait.
+      notify_service_manager("STATUS=" + why + "\nEXTEND_TIMEOUT_USEC=60000000");
+      said = why;
     }
   }
   return signal;
@@ -165,7 +192,8 @@ int run(int argc, char** argv) {
   }
   const int signal = wait_for_end(node, signals);
   spdlog::info("event=stopping signal={}", signal);
-  notify_service_manager("STOPPING=1");
+  const std::chrono::microseconds stop_limit = std::chrono::ceil<std::chrono::microseconds>(stop_timeout + 5s);
+  notify_service_manager(fmt::format("STOPPING=1\nSTATUS=flushing\nEXTEND_TIMEOUT_USEC={}", stop_limit.count()));
   end_at_once_if_it_hangs(signals, stop_timeout + 1s);
   node.stop();
   spdlog::info("event=stopped");

@@ -287,6 +287,16 @@ std::string varved_node::not_ready() {
   return {};
 }
 
+std::optional<std::string> varved_node::summary() const {
+  const auto status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
+  if (!status)
+    return std::nullopt;
+  auto text = fmt::format("{}: {} of {} volumes attached", status->health, status->attached_volumes, status->volumes);
+  for (const auto& x : status->findings)
+    text += "; " + x.code;
+  return text;
+}
+
 std::string varved_node::metrics() {
   node_snapshot x;
   x.version = version;

@@ -35,6 +35,8 @@ public:
   exit_code start(std::string& problem);
   /// Empty when it serves: managing has begun, and every attached volume has its port.
   std::string not_ready();
+  /// One line for the service manager; nothing when the actors do not answer within 5 s.
+  std::optional<std::string> summary() const;
   /// In order: requests under way end, everything is flushed. Blocks, for the configured time at most for the actors.
   void stop();
   /// The actors died too often, or it can never lead; SIGTERM was sent to this process.

@@ -1,16 +1,9 @@
 #include "runtime/monitoring/logging.hpp"
 
-#include <cstddef>
-#include <cstdlib>
-#include <cstring>
-
 #include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 namespace varve {
 
@@ -41,25 +34,6 @@ std::string log_value(std::string_view x) {
       result += c;
   }
   return result + '"';
-}
-
-void notify_service_manager(std::string_view state) {
-  const char* path = std::getenv("NOTIFY_SOCKET");
-  sockaddr_un to{};
-  to.sun_family = AF_UNIX;
-  if (!path || !*path || std::strlen(path) >= sizeof to.sun_path)
-    return;
-  std::memcpy(to.sun_path, path, std::strlen(path));
-  // "@name" is the abstract name space.
-  if (*path == '@')
-    to.sun_path[0] = '\0';
-  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0)
-    return;
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-  // Who does not listen does not want to know.
-  (void)!::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to), size);
-  ::close(fd);
 }
 
 } // namespace varve

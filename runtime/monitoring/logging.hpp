@@ -11,7 +11,4 @@ std::string start_logging(const std::string& level, const std::string& file);
 /// A value of a line: quoted where it must be, so that lines stay lines and words.
 std::string log_value(std::string_view x);
 
-/// Tells systemd, when it listens: "READY=1", "STOPPING=1".
-void notify_service_manager(std::string_view state);
-
 } // namespace varve

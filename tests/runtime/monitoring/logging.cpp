@@ -1,5 +1,7 @@
 #include "runtime/monitoring/logging.hpp"
 
+#include "runtime/monitoring/service_manager.hpp"
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -52,6 +54,21 @@ BOOST_AUTO_TEST_CASE(the_service_manager_is_told) {
   notify_service_manager("READY=1"); // nobody to tell
   ::close(fd);
   std::filesystem::remove_all(folder);
+}
+
+BOOST_AUTO_TEST_CASE(the_watchdog_is_for_the_process_that_it_names) {
+  ::unsetenv("WATCHDOG_USEC");
+  BOOST_TEST(watchdog_time().count() == 0);
+  ::setenv("WATCHDOG_USEC", "30000000", 1);
+  BOOST_TEST((watchdog_time() == std::chrono::seconds{30}));
+  ::setenv("WATCHDOG_PID", "1", 1);
+  BOOST_TEST(watchdog_time().count() == 0);
+  ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+  BOOST_TEST((watchdog_time() == std::chrono::seconds{30}));
+  ::setenv("WATCHDOG_USEC", "soon", 1);
+  BOOST_TEST(watchdog_time().count() == 0);
+  ::unsetenv("WATCHDOG_USEC");
+  ::unsetenv("WATCHDOG_PID");
 }
 
 } // namespace varve
