@@ -200,8 +200,9 @@ exit_code varved_node::start(std::string& problem) {
   system_ = std::make_unique<caf::actor_system>(caf_config_);
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
-  system_->spawn(root_keeper, context_ptr{context}, root_,
-                 std::function<void()>{[this] { give_up("the actors cannot be kept alive"); }});
+  root_keeper_ = caf::actor_cast<caf::strong_actor_ptr>(
+    system_->spawn(root_keeper, context_ptr{context}, root_,
+                   std::function<void()>{[this] { give_up("the actors cannot be kept alive"); }}));
 
   gateway::parts parts;
   parts.system = system_.get();
@@ -334,6 +335,7 @@ void varved_node::stop() {
   }
   http_.reset();
   rpc_.reset();
+  root_keeper_ = nullptr;
   system_.reset();
   gateway_.reset();
   directory_->clear();

@@ -71,6 +71,8 @@ private:
   caf::actor_system_config caf_config_;
   std::unique_ptr<caf::actor_system> system_;
   std::shared_ptr<root_place> root_ = std::make_shared<root_place>();
+  /// An actor that nobody refers to ends.
+  caf::strong_actor_ptr root_keeper_;
   std::unique_ptr<gateway> gateway_;
   std::unique_ptr<rpc_server> rpc_;
   std::mutex metrics_mutex_;
