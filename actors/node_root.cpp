@@ -9,6 +9,7 @@
 #include "actors/management/management_supervisor.hpp"
 #include "actors/storage/storage_supervisor.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/caf/returned.hpp"
 
 namespace varve {
@@ -43,7 +44,16 @@ node_root_self::behavior_type node_root_state::make_behavior(context_ptr context
     [this](atom::stop) { return stop(); },
     [this](atom::start, const std::string& path) { children_->on_start(path); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts node_root_state::facts() const {
+  auto facts = children_->facts();
+  facts.insert(facts.begin(),
+               {text_fact("version", context_->options.version), text_fact("ring", context_->options.ring),
+                count_fact("actors", context_->directory->count(""))});
+  return facts;
 }
 
 caf::result<void> node_root_state::kill(const std::string& path) {

@@ -8,7 +8,7 @@
 
 namespace varve {
 
-using node_root_self = node_root_actor::extend<VARVE_SUPERVISOR_MESSAGES>;
+using node_root_self = node_root_actor::extend<VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// The root of a node: its part of the cluster, storage, management and host, as far as its roles ask for them, in that
 /// order; each is stopped before what it uses. It ends with a
@@ -21,6 +21,7 @@ public:
   node_root_self::behavior_type make_behavior(context_ptr context);
 
 private:
+  actor_facts facts() const;
   caf::result<void> kill(const std::string& path);
   caf::typed_response_promise<void> stop();
 

@@ -33,6 +33,9 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(migration_record);
   VARVE_MESSAGE(migration_progress);
   VARVE_MESSAGE(actor_info);
+  VARVE_MESSAGE(fact_unit);
+  VARVE_MESSAGE(actor_fact);
+  VARVE_MESSAGE(actor_report);
   VARVE_MESSAGE(health_finding);
   VARVE_MESSAGE(node_status);
   VARVE_MESSAGE(event);

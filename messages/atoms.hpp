@@ -39,6 +39,7 @@ VARVE_ATOM(refresh);
 VARVE_ATOM(release);
 VARVE_ATOM(remove);
 VARVE_ATOM(renew);
+VARVE_ATOM(report);
 VARVE_ATOM(reserve);
 VARVE_ATOM(resize);
 VARVE_ATOM(resume);

@@ -10,6 +10,7 @@
 #include "messages/atoms.hpp"
 #include "messages/catalog.hpp"
 #include "messages/cluster.hpp"
+#include "messages/console.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
@@ -24,6 +25,10 @@
 ///                                 ▲                      │  ▲ fence                     │ create
 ///                                 └──────revoke──────────┘  └────────▶ tier ◀───────────┘
 namespace varve {
+
+/// What every actor answers besides its own: how it is, for people. Ask with high priority, so that the mailbox is
+/// counted and not waited for. Never refused.
+using inspected_actor = caf::typed_actor<caf::replies_to<atom::report>::with<actor_report>>;
 
 // -- management ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ struct registrar {
 
 caf::actor_system_config& add_messages(caf::actor_system_config& config) {
   for_each_message_type(registrar{config});
+  config.add_message_type<inspected_actor>("varve::inspected_actor");
   config.add_message_type<catalog_actor>("varve::catalog_actor");
   config.add_message_type<volume_actor>("varve::volume_actor");
   config.add_message_type<volume_directory_actor>("varve::volume_directory_actor");

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "actors/catalog_counter.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -38,7 +39,15 @@ host_supervisor_self::behavior_type host_supervisor_state::make_behavior(context
     [this](atom::open, uint64_t round) { restore(round); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts host_supervisor_state::facts() const {
+  actor_facts facts{count_fact("attached", attached_.size()), count_fact("attaching", attaching_.size())};
+  const auto below = children_->facts();
+  facts.insert(facts.end(), below.begin(), below.end());
+  return facts;
 }
 
 void host_supervisor_state::restore(uint64_t round) {

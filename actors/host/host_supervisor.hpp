@@ -16,7 +16,7 @@ namespace varve {
 
 using host_supervisor_self = host_supervisor_actor::extend<
   // Looks for attachments that the catalog knows and no agent serves: (round).
-  caf::reacts_to<atom::open, uint64_t>, VARVE_SUPERVISOR_MESSAGES>;
+  caf::reacts_to<atom::open, uint64_t>, VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// Attaches volumes to the VMs of this host: one agent for each. After a restart, of its own or of the node, it starts
 /// the agents of all volumes that the catalog says are attached, as the holders that they were.
@@ -34,6 +34,7 @@ private:
   done_promise detach(volume_id volume, bool force);
   done_promise resize(volume_id volume, uint64_t size_bytes);
   std::vector<attachment> list() const;
+  actor_facts facts() const;
 
   void restore(uint64_t round);
   void take_holder(volume_id volume);

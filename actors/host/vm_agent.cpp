@@ -1,9 +1,10 @@
 #include "actors/host/vm_agent.hpp"
 
 #include <algorithm>
+#include <caf/exit_reason.hpp>
 #include <chrono>
 
-#include <caf/exit_reason.hpp>
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -76,7 +77,22 @@ vm_agent_self::behavior_type vm_agent_state::make_behavior(context_ptr context, 
         pump();
     },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts vm_agent_state::facts() const {
+  actor_facts facts{count_fact("volume", volume_.value()),
+                    count_fact("holder", holder_.value()),
+                    flag_fact("open", open_),
+                    text_fact("uri", attachment_.uri),
+                    count_fact("leases-held", held_.size()),
+                    count_fact("needs-waiting", book_.waiting()),
+                    count_fact("acquires", acquiring_.size()),
+                    flag_fact("detaching", detaching_)};
+  if (keep_alive_at_)
+    facts.push_back(time_fact("renews-in", caf::timespan{(*keep_alive_at_ - context_->now()).count()}));
+  return facts;
 }
 
 // -- the port

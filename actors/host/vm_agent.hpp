@@ -29,7 +29,7 @@ using vm_agent_self = vm_agent_actor::extend<
   caf::reacts_to<atom::need, std::vector<route_need>>,
   // Timers, with what they were set for: opening the port (again), the keep-alive, refused needs.
   caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::renew, uint64_t>, caf::reacts_to<atom::tick, uint64_t>,
-  caf::reacts_to<returned>>;
+  caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// Serves one attachment of a volume: opens its port, gets the leases that its requests need, keeps them alive and
 /// turns them into routes. It may die at any time: routes stay valid until their term, the port stays open, and the
@@ -53,6 +53,7 @@ private:
   void open_failed(const caf::error& e);
   void opened();
   void pump();
+  actor_facts facts() const;
   void acquire(const need_book::range& range);
   /// Of the acquire that was numbered so: whether it still waits for its answer. From now on it does not.
   bool answered(uint64_t number) { return acquiring_.erase(number) > 0; }

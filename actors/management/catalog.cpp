@@ -1,6 +1,9 @@
 #include "actors/management/catalog.hpp"
 
+#include <algorithm>
+
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -25,13 +28,23 @@ catalog_self::behavior_type catalog_state::make_behavior(context_ptr context) {
     [this](atom::list, std::string& prefix, std::string& after, uint64_t limit) { return list(prefix, after, limit); },
     [this](atom::get) { return incarnation(); },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts catalog_state::facts() const {
+  return {count_fact("revision", revision_), count_fact("pending", pending_), count_fact("commits", commits_),
+          count_fact("commits-refused", refused_)};
 }
 
 caf::typed_response_promise<uint64_t> catalog_state::commit(catalog_batch& batch) {
   auto promise = self_->make_response_promise<uint64_t>();
+  ++pending_;
   context_->store->commit(std::move(batch),
-                          returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+                          returning<catalog_result>(self_, [this, promise](const catalog_result& x) mutable {
+                            --pending_;
+                            ++(x.status == errc::none ? commits_ : refused_);
+                            revision_ = std::max(revision_, x.revision);
                             if (x.status == errc::none)
                               promise.deliver(x.revision);
                             else
@@ -42,8 +55,11 @@ caf::typed_response_promise<uint64_t> catalog_state::commit(catalog_batch& batch
 
 caf::typed_response_promise<catalog_page> catalog_state::list(std::string& prefix, std::string& after, uint64_t limit) {
   auto promise = self_->make_response_promise<catalog_page>();
+  ++pending_;
   context_->store->list(std::move(prefix), std::move(after), std::min(limit, page_max),
-                        returning<catalog_result>(self_, [promise](const catalog_result& x) mutable {
+                        returning<catalog_result>(self_, [this, promise](const catalog_result& x) mutable {
+                          --pending_;
+                          revision_ = std::max(revision_, x.revision);
                           if (x.status == errc::none)
                             promise.deliver(catalog_page{x.entries, x.revision});
                           else

@@ -7,7 +7,7 @@
 namespace varve {
 
 /// The interface, and what the actor says to itself.
-using catalog_self = catalog_actor::extend<caf::reacts_to<returned>>;
+using catalog_self = catalog_actor::extend<caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// Hands batches to the store and answers when the store has. Keeps nothing: the store is the truth, also after a
 /// restart.
@@ -23,8 +23,13 @@ private:
   caf::typed_response_promise<uint64_t> incarnation();
   void raise_incarnation(caf::typed_response_promise<uint64_t> promise, unsigned attempts);
 
+  actor_facts facts() const;
+
   catalog_self::pointer self_;
   context_ptr context_;
+  /// The highest that the store has told, and how much it has not answered yet: for people only.
+  uint64_t revision_ = 0;
+  uint64_t pending_ = 0, commits_ = 0, refused_ = 0;
 };
 
 catalog_self::behavior_type catalog(catalog_self::stateful_pointer<catalog_state> self, context_ptr context);

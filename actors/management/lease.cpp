@@ -1,5 +1,7 @@
 #include "actors/management/lease.hpp"
 
+#include "runtime/caf/reporting.hpp"
+
 namespace varve {
 
 lease_self::behavior_type lease(lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id,
@@ -17,6 +19,9 @@ lease_self::behavior_type lease_state::make_behavior(lease_owner_actor owner, le
       revoke(holder, first, count, grace);
     },
     [this](atom::tick, uint64_t timer) { tick(timer); },
+    [this](atom::report) {
+      return report_of(self_, {count_fact("lease", id_.value()), flag_fact("revoking", revoking_)});
+    },
   };
 }
 

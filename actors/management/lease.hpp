@@ -20,7 +20,7 @@ using lease_actor = caf::typed_actor<
   caf::reacts_to<atom::revoke, lease_holder_actor, shard_id, uint64_t, caf::timespan>>;
 
 /// The interface, and what the actor says to itself.
-using lease_self = lease_actor::extend<caf::reacts_to<atom::tick, uint64_t>>;
+using lease_self = lease_actor::extend<caf::reacts_to<atom::tick, uint64_t>>::extend_with<inspected_actor>;
 
 class lease_state {
 public:

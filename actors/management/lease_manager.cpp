@@ -4,6 +4,7 @@
 
 #include "actors/supervision/children.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/caf/returned.hpp"
 
 namespace varve {
@@ -64,7 +65,18 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
       if (acquisitions_.count(id))
         begin(id);
     },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts lease_manager_state::facts() const {
+  return {count_fact("leases", table_.size()),
+          count_fact("leases-max", context_->options.leases.leases_max),
+          count_fact("incarnation", incarnation_),
+          count_fact("holders", handles_.size()),
+          count_fact("acquisitions", acquisitions_.size()),
+          count_fact("evictions", evictions_.size()),
+          count_fact("inventories-missing", inventory_open_.size())};
 }
 
 // -- starting

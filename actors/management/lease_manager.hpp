@@ -20,7 +20,8 @@ namespace varve {
 using lease_manager_self =
   lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
                               caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
-                              caf::reacts_to<atom::stop, uint64_t>, caf::reacts_to<atom::resume, uint64_t>>;
+                              caf::reacts_to<atom::stop, uint64_t>,
+                              caf::reacts_to<atom::resume, uint64_t>>::extend_with<inspected_actor>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
 ///
@@ -88,6 +89,7 @@ private:
   caf::typed_response_promise<void> evict(shard_id shard);
   void refresh(const shard_home& home);
   std::vector<lease_info> list(volume_id volume) const;
+  actor_facts facts() const;
 
   // Acquiring, step by step (lease_acquisition.cpp); each finds its acquisition, and its piece by step.
   void begin(uint64_t id);

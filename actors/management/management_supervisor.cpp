@@ -10,6 +10,7 @@
 #include "actors/management/volume_directory.hpp"
 #include "actors/migration/migration_supervisor.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -35,7 +36,14 @@ management_supervisor_actor::behavior_type management_supervisor_state::make_beh
     [this](atom::start, const std::string& path) { children_->on_start(path); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts management_supervisor_state::facts() const {
+  auto facts = children_->facts();
+  facts.insert(facts.begin(), flag_fact("managing", managing_));
+  return facts;
 }
 
 void management_supervisor_state::on_leadership(bool leads) {

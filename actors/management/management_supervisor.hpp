@@ -5,13 +5,15 @@
 
 #include "actors/node_context.hpp"
 #include "actors/supervision/children.hpp"
+#include "messages/interfaces.hpp"
 #include "runtime/caf/returned.hpp"
 
 namespace varve {
 
 /// Keeps the actors of the role manager. Nobody asks it anything: they are found in the directory. Where managers are
 /// elected it starts them when this node leads, and ends, with them, when it does not any more: the next one waits.
-using management_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES, caf::reacts_to<returned>>;
+using management_supervisor_actor =
+  caf::typed_actor<VARVE_SUPERVISOR_MESSAGES, caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 class management_supervisor_state {
 public:
@@ -22,6 +24,7 @@ public:
 private:
   void on_leadership(bool leads);
   void start_all();
+  actor_facts facts() const;
 
   context_ptr context_;
   /// Started, and so to be ended.

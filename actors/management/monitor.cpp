@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -94,7 +95,13 @@ monitor_self::behavior_type monitor_state::make_behavior(context_ptr context) {
     [this](atom::get) { return status(); },
     [this](atom::list, uint64_t count) { return events(count); },
     [this](atom::publish, const event& x) { publish(x); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts monitor_state::facts() const {
+  return {count_fact("events", events_.size()), count_fact("events-max", context_->options.events_max),
+          text_fact("latest", events_.empty() ? std::string{} : events_.back().code)};
 }
 
 caf::typed_response_promise<node_status> monitor_state::status() {

@@ -9,7 +9,7 @@
 
 namespace varve {
 
-using monitor_self = monitor_actor;
+using monitor_self = monitor_actor::extend_with<inspected_actor>;
 
 /// What a status is made from; empty where the actor asked gave no answer.
 struct node_facts {
@@ -40,6 +40,7 @@ private:
   caf::typed_response_promise<node_status> status();
   std::vector<event> events(uint64_t count) const;
   void publish(const event& x);
+  actor_facts facts() const;
 
   monitor_self::pointer self_;
   context_ptr context_;

@@ -2,6 +2,7 @@
 
 #include "actors/management/placement_rule.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -32,7 +33,15 @@ placement_self::behavior_type placement_state::make_behavior(context_ptr context
   }
   return {
     [this](atom::place, const volume_record& volume, shard_index index) { return place(volume, index); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts placement_state::facts() const {
+  actor_facts facts{count_fact("questions-waiting", waiting_.size()), flag_fact("tiers-known", known_)};
+  for (const auto& x : tiers_)
+    facts.push_back(text_fact("tier-" + x.name, x.state));
+  return facts;
 }
 
 caf::typed_response_promise<std::string> placement_state::place(const volume_record& volume, shard_index index) {

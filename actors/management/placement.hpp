@@ -10,7 +10,7 @@
 
 namespace varve {
 
-using placement_self = placement_actor;
+using placement_self = placement_actor::extend_with<inspected_actor>;
 
 /// Chooses by placement_rule over what the tiers last said of themselves: asked again when that is older than a second,
 /// or when the same shard is asked for twice (then the first choice was refused).
@@ -29,6 +29,7 @@ private:
 
   caf::typed_response_promise<std::string> place(const volume_record& volume, shard_index index);
   void refresh();
+  actor_facts facts() const;
   void refreshed(uint64_t round);
   void answer(question& x);
 

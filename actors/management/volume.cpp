@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -75,7 +76,23 @@ volume_self::behavior_type volume_state::make_behavior(context_ptr context, volu
       if (find_creation(index, step))
         place(index);
     },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts volume_state::facts() const {
+  if (!loaded_)
+    return {flag_fact("loaded", false), count_fact("requests-waiting", waiting_.size())};
+  return {text_fact("name", record_.spec.name),
+          bytes_fact("size", record_.spec.size_bytes),
+          bytes_fact("shard-size", record_.spec.shard_size),
+          count_fact("shards", map_.size()),
+          flag_fact("attached", record_.attached),
+          count_fact("holder", record_.holder.value()),
+          flag_fact("removing", removing_),
+          count_fact("shards-being-made", creations_.size()),
+          count_fact("changes-waiting", record_changes_.size()),
+          count_fact("revision", record_revision_)};
 }
 
 template <class T>

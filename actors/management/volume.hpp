@@ -17,7 +17,8 @@ using volume_watcher_actor = caf::typed_actor<caf::reacts_to<atom::publish, volu
 /// The interface, and what the actor says to itself: tick loads the next page or removes the next shards; activate
 /// tries the creation of a shard again.
 using volume_self =
-  volume_actor::extend<caf::reacts_to<atom::tick>, caf::reacts_to<atom::activate, shard_index, uint64_t>>;
+  volume_actor::extend<caf::reacts_to<atom::tick>,
+                       caf::reacts_to<atom::activate, shard_index, uint64_t>>::extend_with<inspected_actor>;
 
 /// Owns the record and the shard map of one volume. Loads both from the catalog, in pages; until then requests wait.
 /// Every change is in the catalog before it is answered; each commit compares the revision that this actor knows, so
@@ -76,6 +77,7 @@ private:
   template <class T>
   caf::typed_response_promise<T> when_loaded(std::function<void(caf::typed_response_promise<T>)> f);
   uint64_t shards() const;
+  actor_facts facts() const;
 
   volume_self::pointer self_;
   context_ptr context_;

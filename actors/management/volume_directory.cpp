@@ -6,6 +6,7 @@
 
 #include "actors/management/placement_rule.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -67,7 +68,18 @@ volume_directory_self::behavior_type volume_directory_state::make_behavior(conte
     [this](atom::tick) { load(); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts volume_directory_state::facts() const {
+  const auto attached = std::count_if(records_.begin(), records_.end(), [](auto& x) { return x.second.attached; });
+  actor_facts facts{flag_fact("loaded", loaded_), count_fact("volumes", records_.size()),
+                    count_fact("volumes-attached", static_cast<uint64_t>(attached)),
+                    count_fact("creations-waiting", creations_.size())};
+  const auto below = children_->facts();
+  facts.insert(facts.end(), below.begin(), below.end());
+  return facts;
 }
 
 void volume_directory_state::load() {

@@ -13,8 +13,8 @@ namespace varve {
 
 /// The interface, what volumes tell of themselves, and what the actor says to itself.
 using volume_directory_self =
-  volume_directory_actor::extend<caf::reacts_to<atom::publish, volume_record>,
-                                 caf::reacts_to<atom::tick>>::extend<VARVE_SUPERVISOR_MESSAGES>;
+  volume_directory_actor::extend<caf::reacts_to<atom::publish, volume_record>, caf::reacts_to<atom::tick>>::extend<
+    VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// Whether a volume may be made so: errc::invalid_argument with what is wrong. `spec.shard_size` is set by then.
 caf::error check_volume(const volume_spec& spec);
@@ -45,6 +45,7 @@ private:
   void published(const volume_record& x);
   void start(volume_id id);
   caf::error check(volume_spec& spec) const;
+  actor_facts facts() const;
 
   volume_directory_self::pointer self_;
   context_ptr context_;

@@ -1,10 +1,10 @@
 #include "actors/migration/migration.hpp"
 
 #include <algorithm>
+#include <caf/exit_reason.hpp>
 #include <chrono>
 
-#include <caf/exit_reason.hpp>
-
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -54,7 +54,24 @@ migration_self::behavior_type migration_actor_state::make_behavior(context_ptr c
     },
     [this](atom::renew) { renew(); },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts migration_actor_state::facts() const {
+  const auto x = progress();
+  return {text_fact("state", to_string(x.record.state)),
+          text_fact("phase", to_string(plan_.phase)),
+          flag_fact("paused", plan_.paused),
+          count_fact("volume", x.record.shard.volume.value()),
+          count_fact("shard", x.record.shard.index.value()),
+          text_fact("from", x.record.from_tier),
+          text_fact("to", x.record.to_tier),
+          bytes_fact("bytes-done", x.bytes_done),
+          bytes_fact("bytes-total", x.bytes_total),
+          count_fact("percent", static_cast<uint64_t>(x.percent)),
+          count_fact("attempts", plan_.attempts),
+          text_fact("last-error", x.last_error)};
 }
 
 // -- what others ask

@@ -25,7 +25,8 @@ using migration_actor = lease_holder_actor::extend<
 
 using migration_self = migration_actor::extend<
   // Timers: the next try of an act (round), the keep-alive.
-  caf::reacts_to<atom::tick, uint64_t>, caf::reacts_to<atom::renew>, caf::reacts_to<returned>>;
+  caf::reacts_to<atom::tick, uint64_t>, caf::reacts_to<atom::renew>,
+  caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// Carries a migration_plan out: does the act of each phase and tells the plan how it went. It begins by reading its
 /// own journal, so it may die and be started again at any time.
@@ -61,6 +62,7 @@ private:
   void renew();
   void tell();
   migration_progress progress() const;
+  actor_facts facts() const;
   data_plane::move_ends ends() const;
   holder_id holder() const;
 

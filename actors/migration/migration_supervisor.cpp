@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "actors/catalog_counter.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve {
@@ -71,11 +72,22 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
     [this](atom::verify, const std::string& tier, uint64_t attempts) { sweep(tier, attempts); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
 }
 
 // -- starting
 // --------------------------------------------------------------------------------------------------------------
+
+actor_facts migration_supervisor_state::facts() const {
+  actor_facts facts{
+    flag_fact("journal-read", ready_),       count_fact("running", running_),
+    count_fact("waiting", waiting_.size()),  count_fact("ended-kept", ended_.size()),
+    count_fact("shards-busy", busy_.size()), count_fact("running-max", context_->options.migrations.running_max)};
+  const auto below = children_->facts();
+  facts.insert(facts.end(), below.begin(), below.end());
+  return facts;
+}
 
 migration_supervisor_state::ids_promise migration_supervisor_state::start(const migration_spec& spec) {
   auto promise = self_->make_response_promise<std::vector<migration_id>>();

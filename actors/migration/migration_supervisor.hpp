@@ -23,7 +23,8 @@ using migration_supervisor_self = migration_supervisor_actor::extend<
   caf::reacts_to<atom::publish, migration_progress>,
   // Reads the journal: (attempts so far). Looks through the tiers for what lost migrations left behind: (tier,
   // attempts).
-  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>, VARVE_SUPERVISOR_MESSAGES>;
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>,
+  VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up
 /// sinks that no migration fills any more.
@@ -55,6 +56,7 @@ private:
   progress_promise resume(migration_id id);
   std::vector<migration_progress> list() const;
   void publish(const migration_progress& x);
+  actor_facts facts() const;
 
   // The steps of a start, in order.
   void check_tier(starting_ptr x);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/caf/reporting.hpp"
+
 namespace varve {
 
 shard_keeper_self::behavior_type shard_keeper(shard_keeper_self::stateful_pointer<shard_keeper_state> self,
@@ -21,7 +23,15 @@ shard_keeper_self::behavior_type shard_keeper_state::make_behavior(context_ptr c
     [this](atom::remove) { return remove(); },
     [this](atom::verify) { return verify(); },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts shard_keeper_state::facts() const {
+  return {count_fact("volume", id_.volume.value()),    count_fact("shard", id_.index.value()),
+          count_fact("generation", of_.value()),       flag_fact("active", active_),
+          bytes_fact("size", summary_.size),           bytes_fact("allocated", summary_.allocated_bytes),
+          count_fact("epoch", summary_.fence.value()), count_fact("acts-waiting", acts_.size())};
 }
 
 caf::typed_response_promise<shard_summary_info> shard_keeper_state::fence(epoch to) {

@@ -9,6 +9,7 @@
 #include "actors/node_context.hpp"
 #include "messages/atoms.hpp"
 #include "messages/errors.hpp"
+#include "messages/interfaces.hpp"
 #include "messages/types.hpp"
 #include "runtime/caf/returned.hpp"
 
@@ -39,7 +40,7 @@ using shard_keeper_actor = caf::typed_actor<
   // Activates, reads all and compares: the number of bad blocks.
   caf::replies_to<atom::verify>::with<uint64_t>>;
 
-using shard_keeper_self = shard_keeper_actor::extend<caf::reacts_to<returned>>;
+using shard_keeper_self = shard_keeper_actor::extend<caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 class shard_keeper_state {
 public:
@@ -60,6 +61,7 @@ private:
   std::function<void(errc)> ending(caf::typed_response_promise<void> promise);
   void next();
   caf::error refusal(errc code) const;
+  actor_facts facts() const;
 
   shard_keeper_self::pointer self_;
   context_ptr context_;

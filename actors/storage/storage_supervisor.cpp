@@ -1,6 +1,7 @@
 #include "actors/storage/storage_supervisor.hpp"
 
 #include "actors/storage/tier.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -19,6 +20,7 @@ storage_supervisor_actor::behavior_type storage_supervisor_state::make_behavior(
   return {
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, children_->facts()); },
   };
 }
 

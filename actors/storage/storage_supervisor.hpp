@@ -6,11 +6,12 @@
 
 #include "actors/node_context.hpp"
 #include "actors/supervision/children.hpp"
+#include "messages/interfaces.hpp"
 
 namespace varve {
 
 /// Keeps one tier actor for each configured tier. Nobody asks it anything: tiers are found in the directory.
-using storage_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES>;
+using storage_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 class storage_supervisor_state {
 public:

@@ -1,11 +1,12 @@
 #include "actors/storage/tier.hpp"
 
 #include <algorithm>
+#include <caf/exit_reason.hpp>
 #include <chrono>
 #include <iterator>
 #include <utility>
 
-#include <caf/exit_reason.hpp>
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -61,6 +62,7 @@ tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_set
     [this](atom::tick) { tick(); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
 }
 
@@ -106,6 +108,25 @@ void tier_state::scanned(const tier_scan& x) {
   for (auto& problem : x.problems)
     context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
   loaded_ = true;
+}
+
+actor_facts tier_state::facts() const {
+  const auto x = get();
+  actor_facts facts{text_fact("state", x.state),
+                    text_fact("problem", x.problem),
+                    text_fact("kind", x.kind),
+                    bytes_fact("capacity", x.capacity_bytes),
+                    bytes_fact("used", x.used_bytes),
+                    time_fact("read-latency", x.read_latency),
+                    time_fact("write-latency", x.write_latency),
+                    time_fact("sync-latency", x.sync_latency),
+                    count_fact("shards", x.shards),
+                    count_fact("shards-active", x.active_shards),
+                    count_fact("leases", ledger_.leases()),
+                    count_fact("checksum-mismatches", x.checksum_mismatches)};
+  const auto below = children_->facts();
+  facts.insert(facts.end(), below.begin(), below.end());
+  return facts;
 }
 
 tier_info tier_state::get() const {

@@ -35,7 +35,7 @@ using tier_stock_actor = caf::typed_actor<caf::replies_to<atom::list>::with<std:
 using tier_self =
   tier_actor::extend<caf::replies_to<atom::list>::with<std::vector<found_shard>>, caf::reacts_to<returned>,
                      // Once a second: measures, ends leases, passivates.
-                     caf::reacts_to<atom::tick>, VARVE_SUPERVISOR_MESSAGES>;
+                     caf::reacts_to<atom::tick>, VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 class tier_state {
 public:
@@ -59,6 +59,7 @@ private:
   caf::typed_response_promise<std::vector<shard_info>> list(volume_id volume);
   caf::result<std::vector<found_shard>> stock() const;
   void tick();
+  actor_facts facts() const;
 
   std::vector<shard_info> rows_of(volume_id volume) const;
   void make(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise);

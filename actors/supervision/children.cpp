@@ -92,6 +92,18 @@ void children::on_down(const caf::down_msg& x) {
   }
 }
 
+actor_facts children::facts() const {
+  uint64_t waiting = 0, used = 0;
+  for (const auto& [path, x] : rows_) {
+    waiting += x.waiting ? 1 : 0;
+    used = std::max<uint64_t>(used, x.policy.used(context_->now()));
+  }
+  const auto& limits = context_->options.restarts;
+  return {count_fact("children", rows_.size()), count_fact("children-restarting", waiting),
+          count_fact("restarts-used", used), count_fact("restarts-max", limits.restarts_max),
+          time_fact("restarts-window", limits.window)};
+}
+
 void children::on_start(const std::string& path) {
   auto at = rows_.find(path);
   // A timer of a child that was stopped or started otherwise meanwhile.

@@ -16,6 +16,7 @@
 #include "actors/node_context.hpp"
 #include "actors/supervision/restart_policy.hpp"
 #include "messages/atoms.hpp"
+#include "messages/console.hpp"
 
 namespace varve {
 
@@ -67,6 +68,9 @@ public:
   bool contains(const std::string& path) const { return rows_.count(path) != 0; }
   size_t size() const { return rows_.size(); }
   bool stopping() const { return stopping_; }
+  /// How many children there are, how many wait for their restart, and how near the child that died most often is to
+  /// ending the supervisor.
+  actor_facts facts() const;
 
   /// Ends one child in an orderly way (exit message user_shutdown); it is not restarted.
   void stop_one(const std::string& path);

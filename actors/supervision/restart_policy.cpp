@@ -19,4 +19,9 @@ std::optional<caf::timespan> restart_policy::next(boot_time now) {
   return caf::timespan{static_cast<int64_t>(delay * (1.0 - options_.jitter * share))};
 }
 
+size_t restart_policy::used(boot_time now) const {
+  return static_cast<size_t>(
+    std::count_if(deaths_.begin(), deaths_.end(), [&](boot_time at) { return at + options_.window > now; }));
+}
+
 } // namespace varve

@@ -18,6 +18,9 @@ public:
   /// the supervisor has to fail. Back-off counts the deaths within the window and thus forgets by itself.
   std::optional<caf::timespan> next(boot_time now);
 
+  /// Deaths within the window that ends at `now`.
+  size_t used(boot_time now) const;
+
 private:
   restart_options options_;
   std::minstd_rand random_;
