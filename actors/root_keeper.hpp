@@ -33,8 +33,8 @@ struct root_keeper_state {
   static inline const char* name = "varve.node-keeper";
 };
 
-/// Starts node_root, and again when it dies, until it dies too often: then the process ends, for its own supervisor.
-/// `give_up` is called once, on a thread of the actors.
+/// Starts node_root, puts it into the directory and the tree, and starts it again when it dies, until it dies too
+/// often: then the process ends, for its own supervisor. `give_up` is called once, on a thread of the actors.
 caf::behavior root_keeper(caf::stateful_actor<root_keeper_state>* self, context_ptr context,
                           std::shared_ptr<root_place> place, std::function<void()> give_up);
 

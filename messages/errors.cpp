@@ -35,6 +35,7 @@ const char* to_string(errc code) noexcept {
   case errc::needs_confirmation: return "needs_confirmation";
   case errc::unsupported: return "unsupported";
   case errc::limit_reached: return "limit_reached";
+  case errc::read_only: return "read_only";
   }
   return "unknown";
 }

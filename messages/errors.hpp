@@ -55,6 +55,8 @@ enum class errc : uint8_t {
   unsupported = 20,
   /// A limit of the options (connections, volumes, queue) is reached.
   limit_reached = 21,
+  /// The session was opened to read only.
+  read_only = 22,
 };
 
 /// The enumerator's own name, as in logs and JSON: "lease_held".

@@ -2,8 +2,8 @@
 # Varve as programs see it: one node of block volumes, and all that can be asked of it.
 #
 # varved listens on a Unix socket (mode 0600; the peer must be its own user or root) and speaks Cap'n Proto's two-party
-# protocol. The bootstrap capability is a Node. There is no session and no login beyond that: who may open the socket may
-# do everything.
+# protocol. The bootstrap capability is a Node. There is no login beyond that: who may open the socket may do everything,
+# unless it gives that up for its connection (Node.console).
 #
 # Every method answers with an Error first. Its code is `none` when the rest of the results holds; otherwise the rest is
 # empty and must not be looked at. A Cap'n Proto exception means that the conversation itself failed (the daemon stops,
@@ -89,6 +89,9 @@ enum ErrorCode {
 
   limitReached @21;
   # A limit of the node's configuration is reached.
+
+  readOnly @22;
+  # This connection has become one that only reads. Nothing was changed.
 }
 
 struct Error {
@@ -437,6 +440,115 @@ struct Actor {
   # Why it last died; empty if it never did.
 }
 
+# ----------------------------------------------------------------------------------------------------------------------
+# The console: actors, for people
+
+struct Fact {
+  # One thing that an actor says of itself, or answers to a message.
+
+  name @0 :Text;
+  # Words with hyphens. Which there are depends on the kind of actor; programs should take those that they do not know.
+
+  union {
+    text @1 :Text;
+    count @2 :UInt64;
+    bytes @3 :UInt64;
+    nanoseconds @4 :UInt64;
+    flag @5 :Bool;
+  }
+}
+
+enum Condition {
+  running @0;
+  # It answers.
+
+  restarting @1;
+  # Dead; its supervisor starts it again after a while.
+
+  silent @2;
+  # It lives and did not answer in time: busy for long, or hung. Its mailbox is not known.
+}
+
+struct ActorRow {
+  actor @0 :Actor;
+  # `path` begins with the node: "/node1/management/catalog"; the node itself is "/node1". Age 0: not known.
+
+  condition @1 :Condition;
+
+  mailbox @2 :UInt64;
+  # Messages that wait, of one that runs.
+
+  hidden @3 :UInt64;
+  # Children that are not listed, because there are more than was asked for.
+}
+
+enum ArgumentType {
+  number @0;
+  size @1;
+  # Bytes.
+
+  text @2;
+
+  volume @3;
+  # Its name, or its number in decimal.
+
+  tier @4;
+  flag @5;
+}
+
+struct ActorMessage {
+  # A message that an actor may be sent.
+
+  name @0 :Text;
+  arguments @1 :List(Parameter);
+
+  about @2 :Text;
+  # A sentence for people.
+
+  struct Parameter {
+    name @0 :Text;
+    type @1 :ArgumentType;
+  }
+}
+
+struct Argument {
+  union {
+    number @0 :UInt64;
+    # Also of a size.
+
+    text @1 :Text;
+    # Also of a volume and of a tier.
+
+    flag @2 :Bool;
+  }
+}
+
+interface Console {
+  # Looks at actors. All of them are asked at the same time and for a limited time: an actor that does not answer is
+  # shown as silent and holds up nothing.
+
+  tree @0 (path :Text, childrenMax :UInt32) -> (error :Error, actors :List(ActorRow));
+  # The actors from a path on, parents before children; all nodes when the path is empty or "/". Of each actor's children
+  # at most so many; 0: up to 4096. `notFound`.
+
+  inspect @1 (path :Text) -> (error :Error, actor :ActorRow, facts :List(Fact));
+  # What the actor says of itself; no facts unless it runs. `notFound`.
+
+  messages @2 (path :Text) -> (error :Error, messages :List(ActorMessage));
+  # What an actor of its kind may be sent. `notFound`.
+}
+
+interface ConsoleWriter {
+  # The right to act on actors. Each use is an event of the node: CONSOLE_SEND, CONSOLE_KILL.
+
+  send @0 (path :Text, message :Text, arguments :List(Argument)) -> (error :Error, answer :List(Fact));
+  # `notFound` for an actor or a message that is not there, `invalidArgument` for arguments that do not fit; else as the
+  # message is refused.
+
+  kill @1 (path :Text) -> (error :Error);
+  # Ends the actor as a crash would; its supervisor starts it again. `notFound`.
+}
+
 struct TraceProgress {
   records @0 :UInt64;
   # Written, or about to be.
@@ -531,4 +643,9 @@ interface Node {
   catalogBackup @25 (file :Text) -> (error :Error, backup :CatalogBackup);
   # Writes all of the catalog to a file (an absolute path at the node, readable by its owner only) while the node goes on;
   # the file is there when it is whole, and not before. `alreadyExists` when there is one of that name.
+
+  console @26 (allowWrite :Bool) -> (error :Error, console :Console, writer :ConsoleWriter);
+  # Without `allowWrite` there is no writer, and this connection only reads from now on: every method that changes
+  # something, here or of a console asked for later, is refused with `readOnly` until the connection ends. With it, the
+  # node notes an event, CONSOLE_WRITER, that says who asked.
 }

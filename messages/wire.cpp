@@ -13,9 +13,11 @@ caf::timespan duration(uint64_t x) {
   return caf::timespan{static_cast<int64_t>(x & INT64_MAX)};
 }
 
-static_assert(static_cast<int>(wire::ErrorCode::LIMIT_REACHED) == static_cast<int>(errc::limit_reached));
+static_assert(static_cast<int>(wire::ErrorCode::READ_ONLY) == static_cast<int>(errc::read_only));
 static_assert(static_cast<int>(wire::MigrationState::ABORTED) == static_cast<int>(migration_state::aborted));
 static_assert(static_cast<int>(wire::LeaseMode::MIGRATION) == static_cast<int>(lease_mode::migration));
+static_assert(static_cast<int>(wire::Condition::SILENT) == static_cast<int>(actor_condition::silent));
+static_assert(static_cast<int>(wire::ArgumentType::FLAG) == static_cast<int>(argument_type::flag));
 static_assert(static_cast<int>(wire::Sensitivity::HIGH) == static_cast<int>(sensitivity::high));
 
 } // namespace
@@ -365,6 +367,80 @@ actor_info from_wire(wire::Actor::Reader x) {
   to.age = duration(x.getAge());
   to.last_error = x.getLastError();
   return to;
+}
+
+void to_wire(wire::Fact::Builder to, const actor_fact& x) {
+  to.setName(x.name);
+  switch (x.unit) {
+  case fact_unit::text: to.setText(x.text); break;
+  case fact_unit::count: to.setCount(x.number); break;
+  case fact_unit::bytes: to.setBytes(x.number); break;
+  case fact_unit::nanoseconds: to.setNanoseconds(x.number); break;
+  case fact_unit::flag: to.setFlag(x.number != 0); break;
+  }
+}
+
+actor_fact from_wire(wire::Fact::Reader x) {
+  switch (x.which()) {
+  case wire::Fact::COUNT: return count_fact(x.getName(), x.getCount());
+  case wire::Fact::BYTES: return bytes_fact(x.getName(), x.getBytes());
+  case wire::Fact::NANOSECONDS: return time_fact(x.getName(), duration(x.getNanoseconds()));
+  case wire::Fact::FLAG: return flag_fact(x.getName(), x.getFlag());
+  case wire::Fact::TEXT: return text_fact(x.getName(), x.getText());
+  }
+  return text_fact(x.getName(), "?"); // of a newer node
+}
+
+void to_wire(wire::ActorRow::Builder to, const actor_row& x) {
+  to_wire(to.initActor(), x.info);
+  to.setCondition(static_cast<wire::Condition>(x.condition));
+  to.setMailbox(x.mailbox);
+  to.setHidden(x.hidden);
+}
+
+actor_row from_wire(wire::ActorRow::Reader x) {
+  actor_row to;
+  to.info = from_wire(x.getActor());
+  to.condition = static_cast<actor_condition>(x.getCondition());
+  to.mailbox = x.getMailbox();
+  to.hidden = x.getHidden();
+  return to;
+}
+
+void to_wire(wire::ActorMessage::Builder to, const actor_message& x) {
+  to.setName(x.name);
+  to.setAbout(x.about);
+  auto list = to.initArguments(static_cast<unsigned>(x.arguments.size()));
+  for (unsigned i = 0; i < list.size(); ++i) {
+    list[i].setName(x.arguments[i].name);
+    list[i].setType(static_cast<wire::ArgumentType>(x.arguments[i].type));
+  }
+}
+
+actor_message from_wire(wire::ActorMessage::Reader x) {
+  actor_message to;
+  to.name = x.getName();
+  to.about = x.getAbout();
+  for (auto a : x.getArguments())
+    to.arguments.push_back({a.getName(), static_cast<argument_type>(a.getType())});
+  return to;
+}
+
+void to_wire(wire::Argument::Builder to, const argument_value& x) {
+  if (const auto* number = std::get_if<uint64_t>(&x))
+    to.setNumber(*number);
+  else if (const auto* flag = std::get_if<bool>(&x))
+    to.setFlag(*flag);
+  else
+    to.setText(std::get<std::string>(x));
+}
+
+argument_value from_wire(wire::Argument::Reader x) {
+  switch (x.which()) {
+  case wire::Argument::NUMBER: return x.getNumber();
+  case wire::Argument::FLAG: return x.getFlag();
+  default: return std::string{x.getText()};
+  }
 }
 
 } // namespace varve

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "messages/catalog.hpp"
+#include "messages/console.hpp"
 #include "messages/errors.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
@@ -50,6 +51,18 @@ event from_wire(wire::Event::Reader x);
 
 void to_wire(wire::Actor::Builder to, const actor_info& x);
 actor_info from_wire(wire::Actor::Reader x);
+
+void to_wire(wire::Fact::Builder to, const actor_fact& x);
+actor_fact from_wire(wire::Fact::Reader x);
+
+void to_wire(wire::ActorRow::Builder to, const actor_row& x);
+actor_row from_wire(wire::ActorRow::Reader x);
+
+void to_wire(wire::ActorMessage::Builder to, const actor_message& x);
+actor_message from_wire(wire::ActorMessage::Reader x);
+
+void to_wire(wire::Argument::Builder to, const argument_value& x);
+argument_value from_wire(wire::Argument::Reader x);
 
 /// Lists, by the functions above. Longer than a Cap'n Proto list can be is cut.
 template <class Wire, class T>

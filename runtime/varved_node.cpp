@@ -215,9 +215,13 @@ exit_code varved_node::start(std::string& problem) {
     parts.copy_catalog = [file = catalog_.file](std::string path, catalog_store::callback done) {
       file->copy_to(std::move(path), std::move(done));
     };
+  parts.tree = tree_;
+  parts.now = boot_now;
+  parts.publish = publisher(directory_);
   gateway_options o;
   o.timeout = config_.rpc_timeout;
   o.allow_kill = config_.allow_kill;
+  o.node = config_.name;
   for (const auto& x : config_.tiers)
     o.tiers.push_back(x.name);
   gateway_ = std::make_unique<gateway>(std::move(parts), std::move(o));

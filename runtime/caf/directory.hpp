@@ -13,6 +13,8 @@ namespace varve {
 
 /// The paths under which a node's actors are found.
 namespace path {
+/// node_root itself.
+inline const std::string root = "node";
 inline const std::string catalog = "management/catalog";
 inline const std::string volumes = "management/volumes";
 inline const std::string leases = "management/leases";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -52,6 +53,13 @@ public:
       .then(std::move(then), [otherwise = std::move(otherwise)](caf::error& e) mutable { otherwise(e); });
   }
 
+  /// Asks ahead of what waits in the actor's mailbox, and for so long only. `otherwise` is told why there is no answer.
+  template <class Handle, class Then, class Else, class... Ts>
+  void probe(const Handle& to, caf::timespan patience, Then then, Else otherwise, Ts... xs) {
+    self_->request<caf::message_priority::high>(to, std::min(patience, remaining()), std::move(xs)...)
+      .then(std::move(then), [otherwise = std::move(otherwise)](caf::error& e) mutable { otherwise(e); });
+  }
+
   /// Waits for something that is no actor: `start` gets a function to call once, from any thread, with the result.
   template <class T, class Start, class Then>
   void wait_for(Start start, Then then) {
@@ -62,6 +70,12 @@ public:
       *result = std::move(x);
       caf::anon_send(self, atom::resume_v, key);
     });
+  }
+
+  /// Takes a step after a while, unless the request has ended by then.
+  void later(caf::timespan delay, std::function<void()> step) {
+    steps_[++last_key_] = std::move(step);
+    self_->delayed_send(self_, delay, atom::resume_v, last_key_);
   }
 
   /// Ends the request with an error.
@@ -101,11 +115,6 @@ private:
   caf::timespan remaining() {
     const auto left = std::chrono::duration_cast<caf::timespan>(deadline_ - self_->clock().now());
     return std::max(left, caf::timespan{std::chrono::milliseconds{1}});
-  }
-
-  void later(std::chrono::milliseconds delay, std::function<void()> step) {
-    steps_[++last_key_] = std::move(step);
-    self_->delayed_send(self_, delay, atom::resume_v, last_key_);
   }
 
   std::shared_ptr<varve::directory> directory_;

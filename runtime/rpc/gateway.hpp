@@ -7,6 +7,7 @@
 #include <caf/actor_system.hpp>
 
 #include "messages/interfaces.hpp"
+#include "runtime/caf/actor_tree.hpp"
 #include "runtime/catalog/catalog_store.hpp"
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/rpc/bridge.hpp"
@@ -21,6 +22,10 @@ struct gateway_options {
   /// The tiers that there should be: one that does not answer is listed as unknown.
   std::vector<std::string> tiers;
   bool allow_kill = false;
+  /// The node's: the first name of every path in the console.
+  std::string node = "varve";
+  /// How long the console waits for one actor; then it is silent.
+  caf::timespan patience{std::chrono::seconds{1}};
 };
 
 /// All that can be asked of a node from outside, in the words of messages/varve.capnp, carried out by asking its
@@ -40,9 +45,19 @@ public:
     std::function<void()> stop;
     /// Copies the catalog to a new file; may be empty.
     std::function<void(std::string path, catalog_store::callback done)> copy_catalog;
+    /// For the console: null, as in some tests, leaves its columns empty.
+    std::shared_ptr<actor_tree> tree;
+    std::function<boot_time()> now;
+    /// Tells the monitor and the log of what people did. Any thread.
+    std::function<void(std::string code, std::string text)> publish;
   };
 
   gateway(parts parts, gateway_options options) : parts_(std::move(parts)), options_(std::move(options)) {}
+  gateway(const gateway&) = delete;
+  gateway& operator=(const gateway&) = delete;
+
+  const parts& outside() const { return parts_; }
+  const gateway_options& options() const { return options_; }
 
   void status(answer<node_status> done) const;
   void events(uint64_t limit, answer<std::vector<event>> done) const;

@@ -5,41 +5,12 @@
 #include <unistd.h>
 
 #include "runtime/catalog/backup_file.hpp"
+#include "runtime/rpc/console_service.hpp"
 
 namespace varve {
 
 namespace {
 
-template <class T>
-struct outcome {
-  caf::error error;
-  T value{};
-};
-
-// A promise for what `start` answers on whatever thread.
-template <class T, class Start>
-kj::Promise<outcome<T>> ask(Start start) {
-  auto pair = kj::newPromiseAndCrossThreadFulfiller<outcome<T>>();
-  auto fulfiller = std::make_shared<kj::Own<kj::CrossThreadPromiseFulfiller<outcome<T>>>>(kj::mv(pair.fulfiller));
-  start(answer<T>{[fulfiller](caf::error e, T x) { (*fulfiller)->fulfill({std::move(e), std::move(x)}); }});
-  return kj::mv(pair.promise);
-}
-
-// Answers a call: `fill` writes the value where there is no error.
-template <class T, class Context, class Start, class Fill>
-kj::Promise<void> serve(Context context, Start start, Fill fill) {
-  // What was asked is copied by now; its message need not wait for the answer.
-  context.releaseParams();
-  return ask<T>(std::move(start)).then([context, fill](outcome<T> x) mutable {
-    auto results = context.getResults();
-    if (x.error)
-      to_wire(results.initError(), x.error);
-    else
-      fill(results, x.value);
-  });
-}
-
-constexpr auto fill_nothing = [](auto, const nothing&) {};
 constexpr auto fill_volume = [](auto results, const volume_info& x) { to_wire(results.initVolume(), x); };
 constexpr auto fill_migration = [](auto results, const migration_progress& x) { to_wire(results.initMigration(), x); };
 
@@ -134,8 +105,8 @@ kj::Promise<void> node_service::events(EventsContext context) {
 }
 
 kj::Promise<void> node_service::volumeCreate(VolumeCreateContext context) {
-  return serve<volume_info>(
-    context,
+  return serve_change<volume_info>(
+    *rights_, context,
     [this, spec = from_wire(context.getParams().getSpec())](auto done) { to_.volume_create(spec, std::move(done)); },
     fill_volume);
 }
@@ -158,24 +129,24 @@ kj::Promise<void> node_service::volumeShow(VolumeShowContext context) {
 }
 
 kj::Promise<void> node_service::volumeResize(VolumeResizeContext context) {
-  return serve<volume_info>(
-    context,
+  return serve_change<volume_info>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()},
      size = context.getParams().getSizeBytes()](auto done) { to_.volume_resize(volume, size, std::move(done)); },
     fill_volume);
 }
 
 kj::Promise<void> node_service::volumeRemove(VolumeRemoveContext context) {
-  return serve<nothing>(
-    context,
+  return serve_change<nothing>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()}, confirmed = context.getParams().getConfirmed()](
       auto done) { to_.volume_remove(volume, confirmed, std::move(done)); },
     fill_nothing);
 }
 
 kj::Promise<void> node_service::volumeAttach(VolumeAttachContext context) {
-  return serve<attachment>(
-    context,
+  return serve_change<attachment>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()}](auto done) {
       to_.volume_attach(volume, std::move(done));
     },
@@ -183,8 +154,8 @@ kj::Promise<void> node_service::volumeAttach(VolumeAttachContext context) {
 }
 
 kj::Promise<void> node_service::volumeDetach(VolumeDetachContext context) {
-  return serve<nothing>(
-    context,
+  return serve_change<nothing>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()}, force = context.getParams().getForce()](auto done) {
       to_.volume_detach(volume, force, std::move(done));
     },
@@ -215,8 +186,8 @@ kj::Promise<void> node_service::shardShow(ShardShowContext context) {
 
 kj::Promise<void> node_service::shardMove(ShardMoveContext context) {
   auto params = context.getParams();
-  return serve<std::vector<migration_id>>(
-    context,
+  return serve_change<std::vector<migration_id>>(
+    *rights_, context,
     [this, volume = std::string{params.getVolume()}, first = params.getFirst(), count = params.getCount(),
      tier = std::string{params.getToTier()}](auto done) {
       to_.shard_move(volume, first, count, tier, std::move(done));
@@ -229,8 +200,8 @@ kj::Promise<void> node_service::shardMove(ShardMoveContext context) {
 }
 
 kj::Promise<void> node_service::shardVerify(ShardVerifyContext context) {
-  return serve<uint64_t>(
-    context,
+  return serve_change<uint64_t>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()}, index = context.getParams().getIndex()](auto done) {
       to_.shard_verify(volume, index, std::move(done));
     },
@@ -257,8 +228,8 @@ kj::Promise<void> node_service::leaseList(LeaseListContext context) {
 }
 
 kj::Promise<void> node_service::leaseBreak(LeaseBreakContext context) {
-  return serve<nothing>(
-    context,
+  return serve_change<nothing>(
+    *rights_, context,
     [this, volume = std::string{context.getParams().getVolume()}, index = context.getParams().getIndex()](auto done) {
       to_.lease_break(volume, index, std::move(done));
     },
@@ -281,22 +252,22 @@ kj::Promise<void> node_service::migrationShow(MigrationShowContext context) {
 }
 
 kj::Promise<void> node_service::migrationCancel(MigrationCancelContext context) {
-  return serve<migration_progress>(
-    context,
+  return serve_change<migration_progress>(
+    *rights_, context,
     [this, id = migration_id{context.getParams().getId()}](auto done) { to_.migration_cancel(id, std::move(done)); },
     fill_migration);
 }
 
 kj::Promise<void> node_service::migrationPause(MigrationPauseContext context) {
-  return serve<migration_progress>(
-    context,
+  return serve_change<migration_progress>(
+    *rights_, context,
     [this, id = migration_id{context.getParams().getId()}](auto done) { to_.migration_pause(id, std::move(done)); },
     fill_migration);
 }
 
 kj::Promise<void> node_service::migrationResume(MigrationResumeContext context) {
-  return serve<migration_progress>(
-    context,
+  return serve_change<migration_progress>(
+    *rights_, context,
     [this, id = migration_id{context.getParams().getId()}](auto done) { to_.migration_resume(id, std::move(done)); },
     fill_migration);
 }
@@ -310,13 +281,18 @@ kj::Promise<void> node_service::actorList(ActorListContext context) {
 }
 
 kj::Promise<void> node_service::actorKill(ActorKillContext context) {
-  return serve<nothing>(
-    context,
+  return serve_change<nothing>(
+    *rights_, context,
     [this, path = std::string{context.getParams().getPath()}](auto done) { to_.actor_kill(path, std::move(done)); },
     fill_nothing);
 }
 
 kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
+  // It writes a file.
+  if (rights_->read_only) {
+    to_wire(context.getResults().initError(), refused_to_reader());
+    return kj::READY_NOW;
+  }
   const std::string file{context.getParams().getFile()};
   auto found = ask<volume_record>([this, volume = std::string{context.getParams().getVolume()}](auto done) {
     to_.volume_record_of(volume, std::move(done));
@@ -336,10 +312,10 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
       return refuse(make_error(errc::unsupported, "this node has no data path"));
     if (!record.attached)
       return refuse(make_error(errc::volume_detached, record.spec.name));
-    if (!recordings_[record.id.value()].expired())
+    if (!recordings_->by_volume[record.id.value()].expired())
       return refuse(make_error(errc::already_exists, "volume " + record.spec.name + " is being recorded"));
     auto opened = ask<std::shared_ptr<trace_recorder>>([this, record, file](auto done) {
-      background_->run([plane = plane_, record, file, done] {
+      recordings_->on->run([plane = plane_, record, file, done] {
         std::string problem;
         const trace_header header{record.spec.name, record.spec.size_bytes, static_cast<uint64_t>(std::time(nullptr))};
         auto recorder = trace_recorder::start(plane, record.id, header, file, {}, problem);
@@ -351,15 +327,32 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
     return opened.then([this, context, id = record.id.value()](outcome<std::shared_ptr<trace_recorder>> y) mutable {
       if (y.error)
         return to_wire(context.getResults().initError(), y.error);
-      recordings_[id] = y.value;
-      context.getResults().setRecording(kj::heap<recording_service>(y.value, background_));
+      recordings_->by_volume[id] = y.value;
+      context.getResults().setRecording(kj::heap<recording_service>(y.value, recordings_->on));
     });
   });
 }
 
 kj::Promise<void> node_service::stop(StopContext context) {
-  return serve<nothing>(
-    context, [this](auto done) { to_.stop(std::move(done)); }, fill_nothing);
+  return serve_change<nothing>(
+    *rights_, context, [this](auto done) { to_.stop(std::move(done)); }, fill_nothing);
+}
+
+kj::Promise<void> node_service::console(ConsoleContext context) {
+  const bool allow_write = context.getParams().getAllowWrite();
+  auto results = context.getResults();
+  if (allow_write && rights_->read_only) {
+    to_wire(results.initError(), refused_to_reader());
+    return kj::READY_NOW;
+  }
+  rights_->read_only = !allow_write;
+  auto console = std::make_shared<actor_console>(to_);
+  results.setConsole(kj::heap<console_service>(console));
+  if (allow_write) {
+    console->allowed(rights_->peer);
+    results.setWriter(kj::heap<console_writer_service>(console, rights_));
+  }
+  return kj::READY_NOW;
 }
 
 kj::Promise<void> node_service::catalogBackup(CatalogBackupContext context) {
@@ -369,12 +362,14 @@ kj::Promise<void> node_service::catalogBackup(CatalogBackupContext context) {
     to_wire(context.getResults().initError(), e);
     return kj::READY_NOW;
   };
+  if (rights_->read_only)
+    return refuse(refused_to_reader());
   if (!file.starts_with('/'))
     return refuse(make_error(errc::invalid_argument, "file \"" + file + "\" is no absolute path"));
   if (::access(file.c_str(), F_OK) == 0)
     return refuse(make_error(errc::already_exists, file));
   // A name of its own: one that a crash left behind is in nobody's way.
-  const auto part = file + ".part" + std::to_string(++backups_) + "." + std::to_string(::getpid());
+  const auto part = file + ".part" + std::to_string(++recordings_->backups) + "." + std::to_string(::getpid());
   auto copied = ask<nothing>([this, part](auto done) { to_.catalog_copy(part, std::move(done)); });
   return copied.then([this, context, refuse, file, part](outcome<nothing> x) mutable -> kj::Promise<void> {
     if (x.error) {
@@ -383,7 +378,7 @@ kj::Promise<void> node_service::catalogBackup(CatalogBackupContext context) {
       return refuse(x.error);
     }
     auto finished = ask<catalog_backup_info>([this, file, part](auto done) {
-      background_->run([file, part, done] {
+      recordings_->on->run([file, part, done] {
         catalog_backup_info info;
         auto error = finish_backup(part, file, info);
         if (error)

@@ -10,6 +10,7 @@
 
 #include "messages/wire.hpp"
 #include "runtime/rpc/gateway.hpp"
+#include "runtime/rpc/serving.hpp"
 #include "runtime/trace/trace_recorder.hpp"
 
 namespace varve {
@@ -29,10 +30,24 @@ private:
   std::thread thread_;
 };
 
-/// messages/varve.capnp in terms of the gateway. Lives on the RPC's thread, like every promise here.
+/// The recordings of all connections, and the thread that writes what they ask for.
+struct recording_room {
+  std::shared_ptr<background> on = std::make_shared<background>();
+  /// Those that ended are dead.
+  std::map<uint64_t, std::weak_ptr<trace_recorder>> by_volume;
+  /// Of the catalog, begun so far.
+  uint64_t backups = 0;
+};
+
+/// messages/varve.capnp in terms of the gateway, for one connection. Lives on the RPC's thread, like every promise
+/// here.
 class node_service : public wire::Node::Server {
 public:
-  node_service(const gateway& to, std::shared_ptr<data_plane> plane) : to_(to), plane_(std::move(plane)) {}
+  node_service(const gateway& to, std::shared_ptr<data_plane> plane, std::shared_ptr<recording_room> recordings,
+               std::string peer)
+    : to_(to), plane_(std::move(plane)), recordings_(std::move(recordings)) {
+    rights_->peer = std::move(peer);
+  }
 
   kj::Promise<void> status(StatusContext context) override;
   kj::Promise<void> events(EventsContext context) override;
@@ -60,14 +75,13 @@ public:
   kj::Promise<void> traceRecord(TraceRecordContext context) override;
   kj::Promise<void> stop(StopContext context) override;
   kj::Promise<void> catalogBackup(CatalogBackupContext context) override;
+  kj::Promise<void> console(ConsoleContext context) override;
 
 private:
   const gateway& to_;
   std::shared_ptr<data_plane> plane_;
-  std::shared_ptr<background> background_ = std::make_shared<background>();
-  uint64_t backups_ = 0;
-  /// By volume; those that ended are dead.
-  std::map<uint64_t, std::weak_ptr<trace_recorder>> recordings_;
+  std::shared_ptr<recording_room> recordings_;
+  std::shared_ptr<session_rights> rights_ = std::make_shared<session_rights>();
 };
 
 } // namespace varve

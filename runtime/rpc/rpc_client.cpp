@@ -205,8 +205,75 @@ public:
 
   caf::error stop() override { return call_plain(node_.stopRequest()); }
 
+  caf::error console_open(bool allow_write) override {
+    auto q = node_.consoleRequest();
+    q.setAllowWrite(allow_write);
+    auto opened = call<nothing_yet>(kj::mv(q), [this](auto& x) {
+      console_ = x.getConsole();
+      if (x.hasWriter())
+        writer_ = x.getWriter();
+      return nothing_yet{};
+    });
+    return opened ? caf::error{} : opened.error();
+  }
+
+  caf::expected<std::vector<actor_row>> console_tree(const std::string& path, uint32_t children_max) override {
+    KJ_IF_MAYBE (console, console_) {
+      auto q = console->treeRequest();
+      q.setPath(text(path));
+      q.setChildrenMax(children_max);
+      return call<std::vector<actor_row>>(kj::mv(q),
+                                          [](auto& x) { return list_from_wire<wire::ActorRow>(x.getActors()); });
+    }
+    return not_open();
+  }
+
+  caf::expected<actor_inspection> console_inspect(const std::string& path) override {
+    KJ_IF_MAYBE (console, console_) {
+      auto q = console->inspectRequest();
+      q.setPath(text(path));
+      return call<actor_inspection>(kj::mv(q), [](auto& x) {
+        return actor_inspection{from_wire(x.getActor()), list_from_wire<wire::Fact>(x.getFacts())};
+      });
+    }
+    return not_open();
+  }
+
+  caf::expected<std::vector<actor_message>> console_messages(const std::string& path) override {
+    KJ_IF_MAYBE (console, console_) {
+      auto q = console->messagesRequest();
+      q.setPath(text(path));
+      return call<std::vector<actor_message>>(
+        kj::mv(q), [](auto& x) { return list_from_wire<wire::ActorMessage>(x.getMessages()); });
+    }
+    return not_open();
+  }
+
+  caf::expected<actor_facts> console_send(const std::string& path, const std::string& message,
+                                          const std::vector<argument_value>& arguments) override {
+    KJ_IF_MAYBE (writer, writer_) {
+      auto q = writer->sendRequest();
+      q.setPath(text(path));
+      q.setMessage(text(message));
+      list_to_wire<wire::Argument>(q.initArguments(static_cast<unsigned>(arguments.size())), arguments);
+      return call<actor_facts>(kj::mv(q), [](auto& x) { return list_from_wire<wire::Fact>(x.getAnswer()); });
+    }
+    return make_error(errc::read_only, "this session was opened to read only");
+  }
+
+  caf::error console_kill(const std::string& path) override {
+    KJ_IF_MAYBE (writer, writer_) {
+      auto q = writer->killRequest();
+      q.setPath(text(path));
+      return call_plain(kj::mv(q));
+    }
+    return make_error(errc::read_only, "this session was opened to read only");
+  }
+
 private:
   struct nothing_yet {};
+
+  static caf::error not_open() { return make_error(errc::unavailable, "the console was not opened"); }
 
   static constexpr auto read_volume = [](auto& x) { return from_wire(x.getVolume()); };
   static constexpr auto read_progress = [](auto& x) {
@@ -273,6 +340,8 @@ private:
   peer rpc_;
   wire::Node::Client node_;
   kj::Maybe<wire::TraceRecording::Client> recording_;
+  kj::Maybe<wire::Console::Client> console_;
+  kj::Maybe<wire::ConsoleWriter::Client> writer_;
   std::chrono::nanoseconds timeout_;
   bool lost_ = false;
 };

@@ -8,6 +8,7 @@
 #include <caf/expected.hpp>
 
 #include "messages/catalog.hpp"
+#include "messages/console.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
@@ -67,6 +68,16 @@ public:
   virtual caf::expected<recording_progress> trace_stop() = 0;
   virtual caf::expected<catalog_backup_info> catalog_backup(const std::string& file) = 0;
   virtual caf::error stop() = 0;
+
+  /// Before any of the following. Without `allow_write` this connection reads only from then on, whatever is asked of
+  /// it: errc::read_only.
+  virtual caf::error console_open(bool allow_write) = 0;
+  virtual caf::expected<std::vector<actor_row>> console_tree(const std::string& path, uint32_t children_max) = 0;
+  virtual caf::expected<actor_inspection> console_inspect(const std::string& path) = 0;
+  virtual caf::expected<std::vector<actor_message>> console_messages(const std::string& path) = 0;
+  virtual caf::expected<actor_facts> console_send(const std::string& path, const std::string& message,
+                                                  const std::vector<argument_value>& arguments) = 0;
+  virtual caf::error console_kill(const std::string& path) = 0;
 };
 
 } // namespace varve

@@ -121,11 +121,11 @@ private:
     auto listener = io.lowLevelProvider->wrapListenSocketFd(fd, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP |
                                                                   kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
                                                                   kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
-    capnp::Capability::Client bootstrap = kj::heap<node_service>(to_, plane_);
+    auto recordings = std::make_shared<recording_room>();
     auto& timer = io.provider->getTimer();
     kj::TaskSet tasks{*this};
     auto accepting =
-      accept(*listener, timer, bootstrap, tasks).eagerlyEvaluate([this](kj::Exception&& e) { taskFailed(kj::mv(e)); });
+      accept(*listener, timer, recordings, tasks).eagerlyEvaluate([this](kj::Exception&& e) { taskFailed(kj::mv(e)); });
     stopped.promise.wait(io.waitScope);
     accepting = kj::Promise<void>{nullptr};
     listener = nullptr;
@@ -138,34 +138,42 @@ private:
     tasks.onEmpty().exclusiveJoin(timer.afterDelay(goodbye_time)).wait(io.waitScope);
   }
 
-  kj::Promise<void> accept(kj::ConnectionReceiver& listener, kj::Timer& timer, capnp::Capability::Client bootstrap,
-                           kj::TaskSet& tasks) {
+  kj::Promise<void> accept(kj::ConnectionReceiver& listener, kj::Timer& timer,
+                           std::shared_ptr<recording_room> recordings, kj::TaskSet& tasks) {
     return listener.acceptAuthenticated().then(
       [=, this, &listener, &timer, &tasks](kj::AuthenticatedStream x) mutable {
-        if (welcome(x)) {
+        std::string peer;
+        if (welcome(x, peer)) {
           capnp::ReaderOptions limits;
           limits.traversalLimitInWords = options_.message_words_max;
           limits.nestingLimit = options_.nesting_max;
-          auto c = kj::heap<connection>(*this, kj::mv(x.stream), limits, bootstrap);
+          // Its own, since a connection may give rights up.
+          auto c = kj::heap<connection>(*this, kj::mv(x.stream), limits,
+                                        kj::heap<node_service>(to_, plane_, recordings, std::move(peer)));
           tasks.add(c->network.onDisconnect().attach(kj::mv(c)));
         }
-        return accept(listener, timer, kj::mv(bootstrap), tasks);
+        return accept(listener, timer, recordings, tasks);
       },
       [=, this, &listener, &timer, &tasks](kj::Exception&& e) mutable {
         // Out of descriptors, most likely: they come back.
         spdlog::warn("event=rpc-accept-failed reason=\"{}\"", e.getDescription().cStr());
         return timer.afterDelay(100 * kj::MILLISECONDS).then([=, this, &listener, &timer, &tasks]() mutable {
-          return accept(listener, timer, kj::mv(bootstrap), tasks);
+          return accept(listener, timer, recordings, tasks);
         });
       });
   }
 
-  bool welcome(kj::AuthenticatedStream& x) {
+  // Whether the peer may come in, and who it is.
+  bool welcome(kj::AuthenticatedStream& x, std::string& peer) {
     if (connections_ >= options_.connections_max) {
       spdlog::warn("event=rpc-connection-refused reason=limit connections_max={}", options_.connections_max);
       return false;
     }
-    KJ_IF_MAYBE (uid, kj::downcast<kj::LocalPeerIdentity>(*x.peerIdentity).getCredentials().uid) {
+    const auto credentials = kj::downcast<kj::LocalPeerIdentity>(*x.peerIdentity).getCredentials();
+    KJ_IF_MAYBE (uid, credentials.uid) {
+      peer = "user " + std::to_string(*uid);
+      KJ_IF_MAYBE (pid, credentials.pid)
+        peer += ", process " + std::to_string(*pid);
       if (*uid == 0 || *uid == ::geteuid())
         return true;
       spdlog::warn("event=rpc-connection-refused reason=user uid={}", *uid);

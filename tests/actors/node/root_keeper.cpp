@@ -32,9 +32,11 @@ BOOST_FIXTURE_TEST_SUITE(keeping_the_root_alive, keeper_fixture)
 BOOST_AUTO_TEST_CASE(it_is_started_again_until_it_dies_too_often) {
   for (uint64_t i = 0; i <= options.restarts.restarts_max; ++i) {
     BOOST_REQUIRE(!!place->get());
+    BOOST_TEST((find<node_root_actor>(path::root) == place->get()));
     BOOST_TEST(given_up == 0);
     kill(place->get());
     BOOST_TEST(!place->get());
+    BOOST_TEST(!find<node_root_actor>(path::root));
     advance(5s);
   }
   BOOST_TEST(!place->get());

@@ -52,10 +52,38 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   goes_there_and_back<wire::NodeStatus>(status);
   goes_there_and_back<wire::Event>(event{1, "CODE", "text"});
   goes_there_and_back<wire::Actor>(actor_info{"p", "t", true, 1, t(2), "e"});
+  for (const auto& x :
+       {text_fact("n", "t"), count_fact("n", 1), bytes_fact("n", 2), time_fact("n", t(3)), flag_fact("n", true)})
+    goes_there_and_back<wire::Fact>(x);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_console_shows_and_sends_survives_the_wire) {
+  capnp::MallocMessageBuilder message;
+  auto row = message.initRoot<wire::ActorRow>();
+  to_wire(row, actor_row{{"p", "t", true, 1, t(2), "e"}, actor_condition::silent, 3, 4});
+  const auto back = from_wire(row.asReader());
+  BOOST_TEST(caf::deep_to_string(back.info) == caf::deep_to_string(actor_info{"p", "t", true, 1, t(2), "e"}));
+  BOOST_TEST((back.condition == actor_condition::silent));
+  BOOST_TEST(back.mailbox == 3u);
+  BOOST_TEST(back.hidden == 4u);
+  auto declared = message.initRoot<wire::ActorMessage>();
+  to_wire(declared, actor_message{"m", {{"A", argument_type::size}, {"B", argument_type::flag}}, "about"});
+  const auto again = from_wire(declared.asReader());
+  BOOST_TEST(again.name == "m");
+  BOOST_TEST(again.about == "about");
+  BOOST_REQUIRE(again.arguments.size() == 2u);
+  BOOST_TEST(again.arguments[1].name == "B");
+  BOOST_TEST((again.arguments[0].type == argument_type::size));
+  for (const argument_value& x :
+       {argument_value{uint64_t{1}}, argument_value{std::string{"a"}}, argument_value{true}}) {
+    auto argument = message.initRoot<wire::Argument>();
+    to_wire(argument, x);
+    BOOST_TEST((from_wire(argument.asReader()) == x));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(every_error_code_survives_with_its_context) {
-  for (int i = 0; i <= static_cast<int>(errc::limit_reached); ++i) {
+  for (int i = 0; i <= static_cast<int>(errc::read_only); ++i) {
     capnp::MallocMessageBuilder message;
     auto root = message.initRoot<wire::Error>();
     const auto x = i == 0 ? caf::error{} : make_error(static_cast<errc>(i), "context");
