@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
   add_config_verbs(app, s);
   add_trace_verbs(app, s);
   add_recovery_verbs(app, s);
+  add_console(app, s);
   add_completion(app, s);
 
   const std::vector<std::string> words(argv + 1, argv + argc);

@@ -33,15 +33,7 @@ std::string note_of(const migration_progress& x) {
 }
 
 void print_migrations(session& s, rpc_client& node, const std::vector<migration_progress>& all) {
-  const auto names = session::volume_names(node);
-  table t{{">ID", "VOLUME", ">SHARD", "FROM", "TO", "STATE", ">DONE", ">MOVED", ">RATE", ">ETA", "NOTE"}};
-  for (const auto& x : all)
-    t.row({std::to_string(x.record.id.value()), name_of(names, x.record.shard.volume),
-           std::to_string(x.record.shard.index.value()), x.record.from_tier, x.record.to_tier, state_of(x),
-           percent(x.percent), format_size_short(static_cast<double>(x.bytes_done)),
-           is_over(x) ? "-" : format_size_short(x.bytes_per_second) + "/s",
-           is_over(x) || x.remaining.count() == 0 ? "-" : format_duration_short(x.remaining), note_of(x)});
-  t.print(!s.no_headers);
+  migration_table(node, all).print(!s.no_headers);
 }
 
 int list(session& s, rpc_client& node) {
@@ -136,6 +128,18 @@ int watch(session& s, rpc_client& node, std::optional<uint64_t> only) {
 }
 
 } // namespace
+
+table migration_table(rpc_client& node, const std::vector<migration_progress>& all) {
+  const auto names = session::volume_names(node);
+  table t{{">ID", "VOLUME", ">SHARD", "FROM", "TO", "STATE", ">DONE", ">MOVED", ">RATE", ">ETA", "NOTE"}};
+  for (const auto& x : all)
+    t.row({std::to_string(x.record.id.value()), name_of(names, x.record.shard.volume),
+           std::to_string(x.record.shard.index.value()), x.record.from_tier, x.record.to_tier, state_of(x),
+           percent(x.percent), format_size_short(static_cast<double>(x.bytes_done)),
+           is_over(x) ? "-" : format_size_short(x.bytes_per_second) + "/s",
+           is_over(x) || x.remaining.count() == 0 ? "-" : format_duration_short(x.remaining), note_of(x)});
+  return t;
+}
 
 void add_migration_verbs(CLI::App& app, session& s) {
   auto* noun = app.add_subcommand("migration", "Moves of shards between tiers");

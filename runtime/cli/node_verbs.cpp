@@ -133,6 +133,13 @@ int plain(session& s, const caf::error& e, const nlohmann::json& done) {
 
 } // namespace
 
+table event_table(const std::vector<event>& all) {
+  table t{{"TIME", "CODE", "TEXT"}};
+  for (const auto& x : all)
+    t.row({utc(x.at), x.code, x.text});
+  return t;
+}
+
 void add_node_verbs(CLI::App& app, session& s) {
   auto text = std::make_shared<std::string>();
   auto index = std::make_shared<uint64_t>(0);

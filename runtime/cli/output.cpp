@@ -27,6 +27,11 @@ nlohmann::json or_null(bool is_known, const T& x) {
 } // namespace
 
 void table::print(bool headers) const {
+  std::fputs(text(headers).c_str(), stdout);
+}
+
+std::string table::text(bool headers) const {
+  std::string lines;
   std::vector<size_t> widths;
   for (const auto& x : head_)
     widths.push_back(headers ? width(x) - x.starts_with('>') : 0);
@@ -42,12 +47,13 @@ void table::print(bool headers) const {
       text += (i ? "  " : "") + (right ? pad + cell : cell + pad);
     }
     text.erase(text.find_last_not_of(' ') + 1);
-    std::puts(text.c_str());
+    lines += text + '\n';
   };
   if (headers)
     line(head_, true);
   for (const auto& row : rows_)
     line(row, false);
+  return lines;
 }
 
 std::string utc(uint64_t seconds) {

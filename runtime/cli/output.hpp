@@ -23,6 +23,8 @@ class table {
 public:
   explicit table(std::vector<std::string> head) : head_(std::move(head)) {}
   void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  /// Lines, each with its end.
+  std::string text(bool headers) const;
   /// To standard output.
   void print(bool headers) const;
 

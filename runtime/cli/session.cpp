@@ -42,29 +42,34 @@ std::string session::socket_path() {
   return {};
 }
 
-void session::with_node(const std::function<int(rpc_client&)>& f) {
-  std::chrono::nanoseconds limit = std::chrono::seconds{30};
+std::unique_ptr<rpc_client> session::connect(std::chrono::nanoseconds timeout_default) {
+  auto limit = timeout_default;
   if (!timeout.empty()) {
     std::string problem;
     const auto given = parse_duration(timeout, problem);
     if (!given) {
       exit = fail(usage, "usage", "--timeout: " + problem);
-      return;
+      return nullptr;
     }
     limit = *given;
   }
   const auto path = socket_path();
   if (path.empty())
-    return;
+    return nullptr;
   std::string problem;
   auto node = rpc_client::connect(path, limit, problem);
-  if (!node) {
+  if (!node)
     exit = fail(unreachable, "unreachable", "no node answers at " + problem);
-    return;
-  }
   node_ = node.get();
+  return node;
+}
+
+void session::with_node(const std::function<int(rpc_client&)>& f) {
+  const auto node = connect();
+  if (!node)
+    return;
   exit = f(*node);
-  node_ = nullptr;
+  disconnected();
 }
 
 int session::fail(const caf::error& e, const std::string& hint, nlohmann::json found) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,6 +23,11 @@ public:
 
   /// Runs `f` with a connection; its result ends the program.
   void with_node(const std::function<int(rpc_client&)>& f);
+
+  /// A connection; none with a failure, told as the others are. What fails later is told as of the latest one.
+  std::unique_ptr<rpc_client> connect(std::chrono::nanoseconds timeout_default = std::chrono::seconds{30});
+  /// The connection is gone.
+  void disconnected() { node_ = nullptr; }
 
   /// Says why, and gives the exit code that goes with it. `hint` is for people only; `found` is an object, and with
   /// --json stands beside the error.
@@ -63,7 +69,13 @@ void add_config_verbs(CLI::App& app, session& s);
 void add_trace_verbs(CLI::App& app, session& s);
 /// catalog, and more of tier; after the node's.
 void add_recovery_verbs(CLI::App& app, session& s);
+void add_console(CLI::App& app, session& s);
 void add_completion(CLI::App& app, session& s);
+
+/// What `migration ls` prints.
+table migration_table(rpc_client& node, const std::vector<migration_progress>& all);
+/// What `events` prints.
+table event_table(const std::vector<event>& all);
 
 /// The first word that is no verb, with the nearest that is; empty when all are. For words before options' values.
 std::string unknown_verb(const CLI::App& app, const std::vector<std::string>& words);
