@@ -82,6 +82,11 @@ struct catalog_backup_info {
   uint64_t schema = 0;
 };
 
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, catalog_backup_info& x) {
+  return f(caf::meta::type_name("varve::catalog_backup_info"), x.revision, x.entries, x.bytes, x.crc, x.schema);
+}
+
 /// What a store answers to either call.
 struct catalog_result {
   errc status = errc::none;
