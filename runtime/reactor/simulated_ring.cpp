@@ -80,8 +80,11 @@ void simulated_ring::cancel(ring_operation& x) {
     }
   // A socket operation on its way may be too late to cancel, a disk's always is; a hung one stays hung.
   for (auto& [due, e] : scheduled_)
-    if (e->x == &x && is_socket_op(x.op) && e->done == 0 && world_.random().chance(0.5))
-      e->cancelled = true;
+    if (e->x == &x && is_socket_op(x.op)) {
+      e->no_waiting = true; // should it find nothing to do
+      if (e->done == 0 && world_.random().chance(0.5))
+        e->cancelled = true;
+    }
 }
 
 boot_time simulated_ring::latency_of(const ring_operation& x) {
@@ -214,6 +217,8 @@ bool simulated_ring::run_socket(entry_pointer& x) {
     if ((op.flags & MSG_WAITALL) && x->done < detail::bytes_of(op))
       result = simulated_network::would_block;
   }
+  if (result == simulated_network::would_block && x->no_waiting)
+    result = -ECANCELED;
   if (result == simulated_network::would_block) {
     parked_.push_back(std::move(x));
     return false;

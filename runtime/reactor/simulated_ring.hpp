@@ -65,6 +65,7 @@ private:
     uint64_t done = 0;       // a socket transfer: bytes so far
     int32_t error = 0;       // decided beforehand
     bool cancelled = false;
+    bool no_waiting = false; // cancelled while it was about to be tried: it is tried, but does not wait
   };
   using entry_pointer = std::unique_ptr<entry>;
   using schedule = std::map<std::pair<boot_time, uint64_t>, entry_pointer>;
