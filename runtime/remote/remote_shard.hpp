@@ -1,0 +1,117 @@
+#pragma once
+
+#include <memory>
+
+#include "runtime/remote/remote_client.hpp"
+#include "runtime/storage/checksum_table.hpp"
+#include "runtime/storage/shard_device.hpp"
+#include "runtime/storage/shard_store.hpp"
+
+namespace varve {
+
+struct remote_store_options {
+  /// Under which name this reactor's shard table knows the tier, its kind, and what to tell of mismatches.
+  shard_store_options as;
+  /// The server's name of it.
+  std::string tier;
+  /// Keeps the sums of each open shard here, too: what a migration's ends need. Takes a key with
+  /// remote_rights::control. Without it `sums` is not to be asked, and every block counts as written.
+  bool mirror_sums = false;
+};
+
+/// What the shards of one remote tier share.
+struct remote_store_host {
+  remote_store_host(varve::reactor& runs_on, remote_client& over, remote_store_options with)
+    : on(runs_on), client(over), options(std::move(with)), tier(over.tier(options.tier)) {}
+
+  reactor& on;
+  remote_client& client;
+  remote_store_options options;
+  uint16_t tier;
+  device_meter meter;
+};
+
+/// A shard at another node, as its lease's holder or a migration sees it. The far end checks generation and epoch of
+/// each request: its refusals (errc::stale_epoch, shard_moved, unavailable) come back as the status, and are to be
+/// taken as those of a gate, not as the VM's. What is sent again after a lost connection is the client's business;
+/// errc::timed_out: it could not be carried out in time.
+///
+/// The header is what the far end said last; its fence is not kept up to date, since it is checked there.
+class remote_shard final : public shard {
+public:
+  remote_shard(std::shared_ptr<remote_store_host> host, const shard_header& header, uint64_t allocated_bytes,
+               bool dirty);
+
+  /// The epoch that later requests carry: of the lease under which they are made. At first the header's fence;
+  /// raised with the fences that are raised through this object.
+  void hold(epoch x) noexcept { epoch_ = x; }
+  /// Fetches all sums (with mirror_sums).
+  task<errc> refresh();
+  /// Changes that were acknowledged, and not flushed before the server's boot id changed, may be gone. From then on
+  /// `flush` fails, until a `verify` that finds nothing.
+  bool lost_changes() const noexcept { return lost_; }
+
+  const shard_header& header() const noexcept override { return header_; }
+  task<errc> read(uint64_t offset, std::span<std::byte> into) override;
+  std::span<const std::byte> pin(uint64_t, uint64_t) noexcept override { return {}; }
+  void unpin() noexcept override {}
+  task<errc> write(uint64_t offset, std::span<const std::byte> from) override;
+  task<errc> trim(uint64_t offset, uint64_t length) override;
+  task<errc> write_zeroes(uint64_t offset, uint64_t length, bool keep_allocated) override;
+  /// errc::shard_failed when changes may be lost.
+  task<errc> flush() override;
+  bool dirty() const noexcept override { return dirty_; }
+  void extents(uint64_t offset, uint64_t length, std::vector<shard_extent>& out) const override;
+  /// Without mirror_sums as of its opening.
+  uint64_t allocated_bytes() const noexcept override {
+    return table_ && host_->options.mirror_sums ? table_->allocated_bytes() : allocated_bytes_;
+  }
+
+  task<errc> checkpoint() override;
+  task<errc> raise_fence(epoch to) override;
+  task<errc> seal(migration_id by, generation replaced_by) override;
+  /// And refreshes the sums.
+  task<errc> complete(epoch fence) override;
+  /// Of the whole shard, whatever the range.
+  task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) override;
+
+  /// Notes what is changed through this object only: all there is while its holder has the write lease.
+  void track_changes(bool on) override;
+  std::vector<shard_extent> take_changes() override;
+  void forget_changes(uint64_t offset, uint64_t length) override;
+  uint64_t changed_bytes() const noexcept override { return table_ ? table_->changed_bytes() : 0; }
+
+  task<errc> read_with_sums(uint64_t offset, std::span<std::byte> into, block_sums& sums) override;
+  task<errc> write_with_sums(uint64_t offset, std::span<const std::byte> from, const block_sums& sums) override;
+  const block_sums& sums() const noexcept override;
+
+private:
+  struct change;
+
+  remote_request request(remote::op what, uint64_t offset = 0, uint64_t length = 0) const;
+  task<errc> ask(remote_request& x);
+  task<errc> change_part(remote_request& x);
+  task<errc> change_all(remote::op what, uint8_t flags, uint64_t offset, uint64_t length,
+                        std::span<const std::byte> from);
+  void acknowledged(const remote::reply& x) noexcept;
+  void note(uint64_t offset, uint64_t length) noexcept;
+  task<errc> fetch_sums(uint64_t offset, uint64_t length);
+  task<errc> control(remote::op what, uint64_t argument, uint64_t argument2);
+  block_table& table();
+
+  std::shared_ptr<remote_store_host> host_;
+  shard_header header_;
+  epoch epoch_;
+  std::unique_ptr<block_table> table_; // of mirrored sums, or for notes
+  uint64_t allocated_bytes_ = 0;
+  bool dirty_ = false;
+  bool lost_ = false;
+  uint64_t changes_ = 0;    // acknowledged so far
+  uint64_t dirty_boot_ = 0; // the server's, when the first of those that are not flushed was acknowledged
+};
+
+/// The shards of a tier at another node, so that a shard table, and with it ports and moves, can have them as its own.
+/// The client outlives it.
+std::unique_ptr<shard_store> make_remote_store(reactor& on, remote_client& client, remote_store_options options);
+
+} // namespace varve
