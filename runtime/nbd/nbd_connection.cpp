@@ -126,7 +126,7 @@ void nbd_connection::finish() {
     stop_intake(); // all that had arrived has been answered; half a request is nobody's
   if (intake_ != intake::ended)
     return;
-  if (receiving_ || sending_ || at_backend_ > 0 || batch_open_ || !replies_.empty())
+  if (receiving_ || sending_ || at_backend_ > 0 || batch_open_ || !replies_.empty() || pump_posted_)
     return;
   if (timing_) {
     // Its completion comes back here.
@@ -531,7 +531,14 @@ void nbd_connection::completed(nbd_request& x) {
   } else {
     reply(x, to_nbd(x.block.status, intake_ == intake::refusing));
   }
-  pump(false);
+  if (at_backend_ == 0 || sending_ || pumping_)
+    return pump(true);
+  // What completes in the same round goes with it.
+  if (!std::exchange(pump_posted_, true))
+    reactor_.post([this] {
+      pump_posted_ = false;
+      pump(true);
+    });
 }
 
 } // namespace varve

@@ -131,6 +131,7 @@ private:
   intake intake_ = intake::open;
   bool broken_ = false;  // nothing can be sent any more
   bool pumping_ = false; // complete() is being called from within submit()
+  bool pump_posted_ = false;
   bool stalled_ = false; // what is next in in_ waits for room
   bool closing_ = false; // the descriptor's close is under way
 
