@@ -460,7 +460,7 @@ void uring_ring::wait(boot_time deadline) {
   auto block = wake_armed_ && ended_.empty() && overflow_.empty() && cancels_.empty() && deadline > now_;
   block = block && !(spin_worthwhile() && spin(deadline)) && attention_.fall_asleep();
   enter(block, deadline);
-  lively_ = io_uring_cq_ready(&ring_) > 0;
+  lively_ = io_uring_cq_ready(&ring_) > 0 || !ended_.empty();
   attention_.get_up();
   now_ = detail::read_boot_clock();
   // First what ended without the kernel; only what is there now.
