@@ -84,7 +84,8 @@ def main():
     import migration_bench
     import nbd_bench
     import build_bench
-    benches = {"nbd": nbd_bench, "migration": migration_bench, "crash": crash_bench, "idle": idle_bench, "build": build_bench}
+    import remote_bench
+    benches = {"nbd": nbd_bench, "migration": migration_bench, "crash": crash_bench, "idle": idle_bench, "build": build_bench, "remote": remote_bench}
     options = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = options.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in benches.items():
