@@ -14,15 +14,13 @@ constexpr std::chrono::milliseconds tick_every{100};
 
 } // namespace
 
-remote_client::remote_client(reactor& on, remote_client_options options)
-  : reactor_(on), options_(std::move(options)), self_(std::make_shared<remote_client*>(this)) {
+remote_client::remote_client(reactor& on, remote_client_options options) : reactor_(on), options_(std::move(options)) {
   headers_ = std::make_unique<std::byte[]>(batch_max * remote::request_bytes);
   vectors_.reserve(3 * batch_max);
 }
 
 remote_client::~remote_client() {
-  assert(!running_ && !timer_.in_flight && waiting_.empty());
-  *self_ = nullptr;
+  assert(!running_ && !timer_.in_flight && !flush_posted_ && waiting_.empty());
 }
 
 uint16_t remote_client::tier(const std::string& name) {
@@ -64,8 +62,13 @@ task<void> remote_client::run() {
       finish(*x, errc::cancelled);
   running_ = false;
   if (timer_.in_flight)
-    reactor_.ring().cancel(timer_.x); // its completion ends it
-  else
+    reactor_.ring().cancel(timer_.x); // its completion comes back here
+  settle();
+}
+
+/// Last in whatever gets here: who waits for it may destroy us.
+void remote_client::settle() {
+  if (closing_ && !running_ && !timer_.in_flight && !flush_posted_)
     over_.set();
 }
 
@@ -142,12 +145,9 @@ void remote_client::take_back() {
 
 task<void> remote_client::close() {
   if (!std::exchange(closing_, true)) {
-    if (!running_) {
-      over_.set();
-    } else {
-      cut("closed");
-      wake_.set();
-    }
+    cut("closed");
+    wake_.set();
+    settle();
   }
   co_await over_.wait();
 }
@@ -171,7 +171,7 @@ void remote_client::watch() {
 
 void remote_client::tick() {
   if (!running_)
-    return over_.set();
+    return settle();
   const auto now = reactor_.now();
   if (shake_until_.count() >= 0 && now >= shake_until_)
     cut("no welcome in time");
@@ -253,13 +253,12 @@ std::span<std::byte> remote_client::prefix_of(remote_request& x, size_t bytes) {
 void remote_client::flush_soon() {
   if (std::exchange(flush_posted_, true))
     return;
-  reactor_.post([self = self_] {
-    if (*self) {
-      (*self)->flush_posted_ = false;
-      for (auto x = std::exchange((*self)->nowhere_, {}); auto* y = x.pop();)
-        (*self)->finish(*y, errc::not_found);
-      (*self)->flush(true);
-    }
+  reactor_.post([this] {
+    flush_posted_ = false;
+    for (auto x = std::exchange(nowhere_, {}); auto* y = x.pop();)
+      finish(*y, errc::not_found);
+    flush(true);
+    settle();
   });
 }
 

@@ -30,8 +30,8 @@ struct remote_client_options {
   /// Between tries, doubling.
   std::chrono::nanoseconds retry_min{std::chrono::milliseconds{20}}, retry_max{std::chrono::seconds{2}};
   /// A request ends with errc::timed_out when it has no answer so long after it was submitted, over however many
-  /// connections. What a timed-out change has done is not known, but it will do nothing later: the connection is cut,
-  /// and the next session begins when the server has drained this one.
+  /// connections. Whether a change that timed out was made is not known, and it may yet be; but not once anything that
+  /// was submitted later is: the connection is cut, and the next session begins when the server has drained this one.
   std::chrono::nanoseconds request_time{std::chrono::seconds{30}};
   /// How often a payload is sent again that did not arrive as it was sent, in either direction.
   unsigned attempts = 3;
@@ -96,7 +96,8 @@ struct remote_client_counters {
 
 /// One connection from this reactor to one server's reactor, made again whenever it ends. Requests are numbered, sent
 /// together where several come in one round, and answered in any order; what was sent and not answered when a session
-/// ends is sent again in the next, which begins when nothing of the last can be carried out any more. Reactor's thread
+/// ends is sent again in the next, which begins when nothing of the last can be carried out any more. So a `create` may
+/// end with errc::already_exists because of itself. Reactor's thread
 /// only.
 ///
 ///     submit -> waiting_ -> (credits) -> slots_, batch -> socket ... socket -> in_ -> slot -> complete
@@ -195,6 +196,7 @@ private:
   void expire();
   void watch();
   void tick();
+  void settle();
 
   reactor& reactor_;
   const remote_client_options options_;
@@ -239,7 +241,6 @@ private:
   async_event wake_; // of a pause
   async_event idle_;
   async_event over_;
-  std::shared_ptr<remote_client*> self_; // for what was posted: null inside when this is gone
 };
 
 class remote_client::done {
