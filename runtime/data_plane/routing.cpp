@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "runtime/data_plane/volume_port.hpp"
+#include "runtime/reactor/io.hpp"
 
 namespace varve {
 
@@ -110,6 +111,7 @@ volume_port::reach volume_port::look_up(uint64_t index, access how, active_shard
     entry->shard = shards_.find(key);
     if (!entry->shard)
       return reach::opening;
+    entry->shard->shard->hold(entry->fence);
   }
   switch (entry->shard->admit(*entry)) {
   case errc::none: shard = entry->shard; return reach::ready;
@@ -160,6 +162,30 @@ task<errc> volume_port::acquire(uint64_t index, uint64_t count, access how, boot
     if (outcome != errc::none)
       co_return outcome;
   }
+}
+
+task<bool> volume_port::again(uint64_t index, access how, const shard_key& key, errc status, boot_time since,
+                              unsigned& refusals) {
+  const auto refused = status == errc::stale_epoch || status == errc::shard_moved;
+  if (failing_ || (!refused && status != errc::unavailable && status != errc::timed_out))
+    co_return false;
+  if (!refused) {
+    // Its node does not answer: that is the volume's to say how long to wait for.
+    if (options_.error_after.count() != 0 && reactor_.now() - since >= options_.error_after)
+      co_return false;
+    co_await sleep_for(reactor_, tick_every);
+    co_return true;
+  }
+  ++(status == errc::stale_epoch ? counters_.fenced_stale_epoch : counters_.fenced_moved);
+  // Unless there is another route already.
+  auto* entry = routes_.find(index);
+  if (entry && entry->shard && entry->shard->key == key)
+    routes_.drop(index, 1);
+  if (++refusals <= eager_refusals)
+    asked_.erase(index);
+  else
+    asked_[index] = {reactor_.now(), how != access::read}; // left to the timer
+  co_return true;
 }
 
 void volume_port::open_shard(shard_key key) {

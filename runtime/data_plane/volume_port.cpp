@@ -208,32 +208,39 @@ task<void> volume_port::lane(block_request& x, split& of) {
 task<errc> volume_port::serve_piece(block_request& x, uint64_t offset, uint64_t length, boot_time since) {
   const auto index = offset >> shard_bits_;
   const auto how = access_of(x);
-  active_shard* shard = nullptr;
-  switch (look_up(index, how, shard)) {
-  case reach::ready: shard->enter(); break;
-  case reach::absent: break;
-  default: {
-    // The vm_agent learns at once how far the request goes.
-    const auto count = ((x.offset + x.length - 1) >> shard_bits_) - index + 1;
-    auto status = co_await acquire(index, count, how, since, shard);
-    if (status != errc::none)
+  for (unsigned refusals = 0;;) {
+    active_shard* shard = nullptr;
+    switch (look_up(index, how, shard)) {
+    case reach::ready: shard->enter(); break;
+    case reach::absent: break;
+    default: {
+      // The vm_agent learns at once how far the request goes.
+      const auto count = ((x.offset + x.length - 1) >> shard_bits_) - index + 1;
+      auto status = co_await acquire(index, count, how, since, shard);
+      if (status != errc::none)
+        co_return status;
+      break;
+    }
+    }
+    if (!shard) {
+      if (x.op == block_op::read)
+        std::memset(x.data.data() + (offset - x.offset), 0, length);
+      co_return errc::none;
+    }
+    const auto key = shard->key;
+    auto status = co_await on_shard(x, *shard, offset, length);
+    if (x.op != block_op::read && status == errc::none) {
+      unsynced_.add(*shard);
+      if (x.fua)
+        status = co_await unsynced_.flush_one(*shard);
+    }
+    shard->leave(); // it may be gone
+    if (status == errc::none)
       co_return status;
-    break;
+    const auto retry = co_await again(index, how, key, status, since, refusals);
+    if (!retry)
+      co_return status;
   }
-  }
-  if (!shard) {
-    if (x.op == block_op::read)
-      std::memset(x.data.data() + (offset - x.offset), 0, length);
-    co_return errc::none;
-  }
-  auto status = co_await on_shard(x, *shard, offset, length);
-  if (x.op != block_op::read && status == errc::none) {
-    unsynced_.add(*shard);
-    if (x.fua)
-      status = co_await unsynced_.flush_one(*shard);
-  }
-  shard->leave();
-  co_return status;
 }
 
 task<errc> volume_port::on_shard(block_request& x, active_shard& shard, uint64_t offset, uint64_t length) {

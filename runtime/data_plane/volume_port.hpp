@@ -83,6 +83,9 @@ private:
   reach look_up(uint64_t index, access how, active_shard*& shard);
   bool routed(uint64_t index, access how) const noexcept;
   task<errc> acquire(uint64_t index, uint64_t count, access how, boot_time since, active_shard*& shard);
+  /// Whether a request that a shard has ended so is to be tried again: it is at another node, whose refusals are a
+  /// gate's and not the VM's.
+  task<bool> again(uint64_t index, access how, const shard_key& key, errc status, boot_time since, unsigned& refusals);
   void open_shard(shard_key key);
   task<void> opening(shard_key key);
   void ask(uint64_t first, uint64_t count, bool write);

@@ -108,7 +108,8 @@ task<errc> remote_shard::change_part(remote_request& x) {
   note(offset, length);
   if (status == errc::none)
     acknowledged(x.reply);
-  if (host_->options.mirror_sums && x.header.op != remote::op::write_with_sums) {
+  const auto refused = status == errc::stale_epoch || status == errc::shard_moved;
+  if (host_->options.mirror_sums && !refused && x.header.op != remote::op::write_with_sums) {
     const auto first = offset / block_size * block_size;
     const auto fetched = co_await fetch_sums(first, remote::blocks_of(offset, length) * block_size);
     if (status == errc::none)

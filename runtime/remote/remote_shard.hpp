@@ -44,7 +44,7 @@ public:
 
   /// The epoch that later requests carry: of the lease under which they are made. At first the header's fence;
   /// raised with the fences that are raised through this object.
-  void hold(epoch x) noexcept { epoch_ = x; }
+  void hold(epoch x) noexcept override { epoch_ = x; }
   /// Fetches all sums (with mirror_sums).
   task<errc> refresh();
   /// Changes that were acknowledged, and not flushed before the server's boot id changed, may be gone. From then on

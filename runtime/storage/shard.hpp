@@ -47,12 +47,17 @@ struct block_sums {
 /// One active shard on one reactor thread: the storage side of the data path. It checksums every 4 KiB block, orders
 /// overlapping requests by block-range claims, and keeps what was acknowledged over `kill -9`. Offsets are bytes from
 /// the shard's start; ranges must lie within `header().size` (asserted). Nothing here checks leases or epochs: its
-/// caller does, with `header().fence`. Every task must have ended before the shard is destroyed.
+/// caller does, with `header().fence`. A shard at another node is checked there, too: what it is asked may end with
+/// errc::stale_epoch or shard_moved, and with errc::unavailable or timed_out while that node does not answer. Every
+/// task must have ended before the shard is destroyed.
 class shard {
 public:
   virtual ~shard() = default;
 
   virtual const shard_header& header() const noexcept = 0;
+
+  /// The epoch of the lease under which later requests are made. For a shard at another node, which checks it there.
+  virtual void hold(epoch) noexcept {}
 
   // -- data ------------------------------------------------------------------------------------------------------
 
