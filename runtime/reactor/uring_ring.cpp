@@ -85,6 +85,7 @@ private:
   bool wake_armed_ = false;
   boot_time write_at_once_from_{0};
   boot_time spin_time_{0};
+  boot_time spin_again_from_{0};
   bool lively_ = false;      // the last wait brought something
   unsigned spin_misses_ = 0; // in a row
   unsigned spin_skipped_ = 0;
@@ -402,7 +403,7 @@ void uring_ring::reap() {
 // tens of microseconds where processors are virtual; but time spent looking in vain is lost to others.
 bool uring_ring::spin_worthwhile() noexcept {
   constexpr unsigned misses_max = 4, skips_max = 16;
-  if (spin_time_ == boot_time{0} || !lively_)
+  if (spin_time_ == boot_time{0} || !lively_ || now_ < spin_again_from_)
     return false;
   // A device takes longer than we would look; and where it is virtual, its host may need this very processor for it.
   if (files_in_flight_ > 0)
@@ -421,6 +422,9 @@ bool uring_ring::spin(boot_time deadline) {
   if (io_uring_sq_ready(&ring_) > 0)
     io_uring_submit(&ring_);
   constexpr boot_time yield_every = std::chrono::microseconds{10};
+  // Who gives the processor away while others want it may wait for whole turns of theirs (Linux 6.18 takes the rest of
+  // one's own turn, too); who sleeps and is woken goes first.
+  constexpr boot_time too_long = std::chrono::microseconds{500}, trusted_again_after = std::chrono::milliseconds{100};
   auto now = detail::read_boot_clock();
   const auto until = std::min(deadline, now + spin_time_);
   auto yield_at = now + yield_every;
@@ -437,7 +441,12 @@ bool uring_ring::spin(boot_time deadline) {
     if (now >= yield_at) {
       // Whom we have just answered may have been woken on this very processor, and cannot come while we look.
       ::sched_yield();
-      yield_at = now + yield_every;
+      const auto back = detail::read_boot_clock();
+      if (back - now > too_long) {
+        spin_again_from_ = back + trusted_again_after;
+        return true; // something may have come meanwhile
+      }
+      yield_at = back + yield_every;
     }
   } while (now < until);
   ++spin_misses_;
