@@ -1,11 +1,7 @@
 #include "runtime/catalog/etcd_catalog.hpp"
 
-#include <cerrno>
-#include <cstring>
-
-#include <fcntl.h>
-#include <sys/random.h>
-#include <unistd.h>
+#include "runtime/storage/durable_file.hpp"
+#include "runtime/storage/random_id.hpp"
 
 namespace varve {
 
@@ -59,34 +55,19 @@ std::string election_identity_file(const std::string& data_dir) {
 
 std::string election_identity(const std::string& data_dir, std::string& problem) {
   const auto path = election_identity_file(data_dir);
-  const auto failed = [&](int fd) {
-    problem = path + ": " + std::strerror(errno);
-    if (fd >= 0)
-      ::close(fd);
-    return std::string{};
-  };
-  constexpr size_t letters = 32;
-  char text[letters + 1] = {};
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 && errno != ENOENT)
-    return failed(fd);
-  if (fd >= 0) {
-    const auto n = ::read(fd, text, letters);
-    ::close(fd);
-    if (n == static_cast<ssize_t>(letters))
-      return text;
-    // A crash came between its making and its content: nobody has that identity.
-  }
-  unsigned char random[letters / 2];
-  if (::getrandom(random, sizeof random, 0) != static_cast<ssize_t>(sizeof random))
-    return failed(-1);
-  for (size_t i = 0; i < sizeof random; ++i)
-    std::snprintf(text + 2 * i, 3, "%02x", random[i]);
-  fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0 || ::write(fd, text, letters) != static_cast<ssize_t>(letters) || ::fsync(fd) != 0)
-    return failed(fd);
-  ::close(fd);
-  return text;
+  std::string identity;
+  const auto status = read_whole_file(path, random_id_letters, identity, problem);
+  if (status != errc::none && status != errc::not_found)
+    return {};
+  // Another length: made by an earlier version in the middle of a crash. Nobody has that identity.
+  if (identity.size() == random_id_letters)
+    return identity;
+  identity = make_random_id();
+  if (identity.empty())
+    problem = "the system gives no random bytes";
+  else if (!write_file_durably(path, identity, problem))
+    identity.clear();
+  return identity;
 }
 
 } // namespace varve

@@ -6,7 +6,6 @@
 #include <ctime>
 #include <memory>
 
-#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -14,6 +13,8 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "runtime/storage/durable_file.hpp"
 
 namespace varve {
 
@@ -25,6 +26,7 @@ struct free_with {
 };
 using key_ptr = std::unique_ptr<EVP_PKEY, free_with<EVP_PKEY, EVP_PKEY_free>>;
 using certificate_ptr = std::unique_ptr<X509, free_with<X509, X509_free>>;
+using bio_ptr = std::unique_ptr<BIO, free_with<BIO, BIO_free_all>>;
 using file_ptr = std::unique_ptr<FILE, decltype([](FILE* x) { std::fclose(x); })>;
 
 /// A clock that is a little behind must not take a new certificate for one of the future.
@@ -62,32 +64,25 @@ key_ptr read_key(const std::string& path, std::string& problem) {
   return x;
 }
 
-/// Under another name first, so that a crash leaves either nothing or all of it.
+/// What `write` puts into a memory BIO, as a file.
 template <class Write>
-std::string write_file(const std::string& path, mode_t mode, Write write) {
-  const auto part = path + ".new";
-  const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-  file_ptr out{fd < 0 ? nullptr : ::fdopen(fd, "w")};
-  if (!out)
-    return part + ": " + std::strerror(errno);
-  if (!write(out.get()))
-    return openssl_problem(part);
-  if (std::fflush(out.get()) != 0 || ::fsync(fd) != 0)
-    return part + ": " + std::strerror(errno);
-  out.reset();
-  if (::rename(part.c_str(), path.c_str()) != 0)
-    return path + ": " + std::strerror(errno);
-  return {};
+std::string write_pem(const std::string& path, Write write) {
+  bio_ptr out{BIO_new(BIO_s_mem())};
+  if (!out || write(out.get()) != 1)
+    return openssl_problem(path);
+  char* text = nullptr;
+  const auto size = BIO_get_mem_data(out.get(), &text);
+  std::string problem;
+  return write_file_durably(path, {text, static_cast<size_t>(size)}, problem) ? std::string{} : problem;
 }
 
 std::string write_pair(const std::string& base, X509* certificate, EVP_PKEY* key) {
   // The key first: a certificate without one would be taken for made.
-  auto problem = write_file(base + ".key", 0600, [&](FILE* out) {
-    return PEM_write_PKCS8PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr) == 1;
+  auto problem = write_pem(base + ".key", [&](BIO* out) {
+    return PEM_write_bio_PKCS8PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
   });
-  return problem.empty()
-           ? write_file(base + ".pem", 0644, [&](FILE* out) { return PEM_write_X509(out, certificate) == 1; })
-           : problem;
+  return problem.empty() ? write_pem(base + ".pem", [&](BIO* out) { return PEM_write_bio_X509(out, certificate); })
+                         : problem;
 }
 
 bool extend(X509* certificate, X509* issuer, int kind, const char* value) {

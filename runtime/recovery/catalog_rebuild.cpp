@@ -10,6 +10,7 @@
 #include "runtime/catalog/backup_file.hpp"
 #include "runtime/catalog/records.hpp"
 #include "runtime/recovery/tier_claims.hpp"
+#include "runtime/storage/random_id.hpp"
 #include "runtime/storage/shard_store.hpp"
 
 namespace varve {
@@ -122,7 +123,7 @@ caf::error write_rebuilt(const stopped_node& node, const rebuild_evidence& evide
   for (const auto& tier : node.config().tiers)
     if (auto at = ids.find(tier.name); at != ids.end() && at->second.empty()) {
       std::string why;
-      at->second = make_tier_id();
+      at->second = make_random_id();
       if (at->second.empty() || !write_tier_identity(tier.path, {at->second, tier.name, node.config().name}, why))
         return make_error(errc::device_failed, why);
     }

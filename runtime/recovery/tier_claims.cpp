@@ -9,6 +9,7 @@
 
 #include "runtime/catalog/records.hpp"
 #include "runtime/storage/file_store.hpp"
+#include "runtime/storage/random_id.hpp"
 
 namespace varve {
 
@@ -161,7 +162,7 @@ bool claim_tiers(const std::vector<tier_config>& tiers, const std::string& node,
       std::error_code error;
       if (std::filesystem::create_directories(tier.path, error))
         ::chmod(tier.path.c_str(), 0700);
-      id = make_tier_id();
+      id = make_random_id();
       claim.is_new = true;
       if (error)
         claim.refused = tier.path + ": " + error.message();

@@ -8,6 +8,7 @@
 #include "messages/errors.hpp"
 #include "runtime/catalog/records.hpp"
 #include "runtime/recovery/tier_claims.hpp"
+#include "runtime/storage/random_id.hpp"
 #include "runtime/storage/shard_store.hpp"
 
 namespace varve {
@@ -136,7 +137,7 @@ caf::error accept_tier(const stopped_node& node, catalog_store& catalog, const s
   if (!confirmed)
     return make_error(errc::needs_confirmation, {});
   if (!named) {
-    out.id = make_tier_id();
+    out.id = make_random_id();
     if (out.id.empty() || !write_tier_identity(config->path, {out.id, tier, node.config().name}, problem))
       return make_error(errc::device_failed, problem);
   }

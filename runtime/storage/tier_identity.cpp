@@ -5,10 +5,10 @@
 #include <span>
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
 #include "rdma/checksum.hpp"
 #include "runtime/storage/durable_file.hpp"
+#include "runtime/storage/random_id.hpp"
 
 namespace varve {
 
@@ -37,18 +37,8 @@ bool take_line(std::string_view& text, std::string_view word, std::string& out, 
 
 } // namespace
 
-std::string make_tier_id() {
-  unsigned char bytes[16];
-  if (::getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
-    return {};
-  std::string result;
-  for (const auto x : bytes)
-    result += fmt::format("{:02x}", x);
-  return result;
-}
-
 bool valid_tier_id(std::string_view x) {
-  return x.size() == 32 && x.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return x.size() == random_id_letters && x.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 std::string encode(const tier_identity& x) {

@@ -23,8 +23,6 @@ inline constexpr std::string_view tier_identity_file = "tier.identity";
 /// Of what this build writes, and the newest that it reads.
 inline constexpr uint64_t tier_identity_version = 1;
 
-/// A new id; empty when the system has no randomness.
-std::string make_tier_id();
 /// Exactly 32 lower-case hexadecimal digits.
 bool valid_tier_id(std::string_view x);
 

@@ -9,6 +9,7 @@
 #include "runtime/catalog/memory_store.hpp"
 #include "runtime/catalog/records.hpp"
 #include "runtime/storage/file_store.hpp"
+#include "runtime/storage/random_id.hpp"
 #include "tests/runtime/catalog/temporary_folder.hpp"
 
 namespace varve {
@@ -86,9 +87,9 @@ BOOST_AUTO_TEST_CASE(the_file_is_its_owners_only_and_ids_differ) {
   tier_identity read;
   BOOST_TEST((read_tier_identity(place.path, read, problem) == errc::not_found));
   BOOST_TEST((read_tier_identity(place.path + "/absent", read, problem) == errc::not_found));
-  const auto id = make_tier_id();
+  const auto id = make_random_id();
   BOOST_TEST(valid_tier_id(id));
-  BOOST_TEST(id != make_tier_id());
+  BOOST_TEST(id != make_random_id());
   BOOST_REQUIRE(write_tier_identity(place.path, {id, "fast", "n"}, problem));
   struct stat s {};
   BOOST_REQUIRE(::stat((place.path + "/tier.identity").c_str(), &s) == 0);
