@@ -1,4 +1,5 @@
 #include <boost/test/unit_test.hpp>
+#include <caf/forwarding_actor_proxy.hpp>
 
 #include "actors/cluster/announcer.hpp"
 #include "actors/cluster/cluster_supervisor.hpp"
@@ -322,6 +323,20 @@ BOOST_AUTO_TEST_CASE(a_manager_says_once_whom_it_refuses_and_so_does_who_is_refu
   BOOST_TEST(m.times("NODE_REFUSED: node s was started as manager,storage,host") == 1u);
   BOOST_TEST(s.times("JOIN_REFUSED: manager m: node s was started as") == 1u);
   BOOST_TEST(seen_by("m") == "m:up n:unknown s:unknown");
+}
+
+BOOST_AUTO_TEST_CASE(the_gate_gives_out_no_actor_of_a_third_node) {
+  auto& m = start("m");
+  // As CAF networking makes one: its messages would go to a broker, here to nobody.
+  auto there = caf::make_node_id(7, std::string(40, 'a'));
+  BOOST_REQUIRE(there);
+  caf::actor_config of_proxy;
+  auto stranger = caf::make_actor<caf::forwarding_actor_proxy, caf::actor>(1, *there, &system, of_proxy, caf::actor{});
+  BOOST_REQUIRE((stranger.node() != m.supervisor.node()));
+  m.context->directory->put(path::leases, stranger);
+  auto none = ask<caf::strong_actor_ptr>(network.gates["m"], atom::open_v, path::leases);
+  BOOST_TEST((!none && code_of(none.error()) == errc::not_found));
+  m.context->directory->remove(path::leases, stranger.address());
 }
 
 BOOST_AUTO_TEST_CASE(the_gate_gives_out_this_nodes_own_actors_and_no_supervisor) {
