@@ -21,6 +21,7 @@
 namespace varve {
 
 class cluster_link;
+class remote_io;
 
 /// How long rights last. Config is checked by `check` before a node starts.
 struct lease_options {
@@ -72,6 +73,8 @@ struct migration_options {
 /// One configured tier.
 struct tier_settings {
   shard_store_options store;
+  /// Whose it is; empty: this node's.
+  std::string node;
   uint64_t capacity_bytes = 0;
   /// Of a month and GiB, in the config's currency.
   double cost = 0;
@@ -92,6 +95,7 @@ struct node_options {
   std::string version;
   /// "io_uring" or "threads", for status.
   std::string ring;
+  /// Of all nodes of the cluster, in the order of the configuration.
   std::vector<tier_settings> tiers;
   lease_options leases;
   restart_options restarts;
@@ -137,6 +141,8 @@ struct node_context {
   std::shared_ptr<varve::leadership> leadership;
   /// Null when the node is by itself.
   std::shared_ptr<cluster_link> link;
+  /// Null when the node is by itself.
+  std::shared_ptr<remote_io> remote;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.

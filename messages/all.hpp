@@ -32,6 +32,12 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(migration_spec);
   VARVE_MESSAGE(migration_record);
   VARVE_MESSAGE(migration_progress);
+  VARVE_MESSAGE(move_ends);
+  VARVE_MESSAGE(copy_round);
+  VARVE_MESSAGE(switch_result);
+  VARVE_MESSAGE(data_access_request);
+  VARVE_MESSAGE(data_key);
+  VARVE_MESSAGE(data_access);
   VARVE_MESSAGE(actor_info);
   VARVE_MESSAGE(fact_unit);
   VARVE_MESSAGE(actor_fact);
@@ -45,6 +51,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(member_info);
   VARVE_MESSAGE(sensitivity);
   VARVE_MESSAGE(volume_spec);
+  VARVE_MESSAGE(volume_attachment);
   VARVE_MESSAGE(volume_record);
   VARVE_MESSAGE(volume_info);
   VARVE_MESSAGE(attachment);

@@ -49,6 +49,46 @@ typename Inspector::result_type inspect(Inspector& f, node_announcement& x) {
            x.roles, x.leaving);
 }
 
+/// Asks a node with storage to let a reactor of another node do I/O on its shards (runtime/remote).
+struct data_access_request {
+  std::string node;
+  /// Of its process's life.
+  uint64_t incarnation = 0;
+  uint32_t reactor = 0;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, data_access_request& x) {
+  return f(caf::meta::type_name("varve::data_access_request"), x.node, x.incarnation, x.reactor);
+}
+
+/// With what sessions are opened at one reactor: see session_key in runtime/remote/session_keys.hpp.
+struct data_key {
+  uint64_t id = 0;
+  /// 32 bytes. Only ever sent within TLS.
+  std::string secret;
+  /// Added to the port of the node's data address.
+  uint16_t port = 0;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, data_key& x) {
+  return f(caf::meta::type_name("varve::data_key"), x.id, x.secret, x.port);
+}
+
+/// The answer: a key for each of the server's reactors, by its number. A volume is on the reactor with the number of
+/// the volume modulo theirs.
+struct data_access {
+  std::vector<data_key> keys;
+  /// How long they hold, counted from the answer. Asking again in time gives the same ones a new term.
+  caf::timespan term{0};
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, data_access& x) {
+  return f(caf::meta::type_name("varve::data_access"), x.keys, x.term);
+}
+
 /// One line of `cluster status`.
 struct member_info {
   std::string node;

@@ -42,22 +42,24 @@ using catalog_actor = caf::typed_actor<
   caf::replies_to<atom::get>::with<uint64_t>>;
 
 /// The shard map of one volume. Its listing says what its tiers say; of clients it does not know.
-using volume_actor =
-  caf::typed_actor<caf::replies_to<atom::get>::with<volume_info>,
-                   // The homes of a range of shards (first, count).
-                   caf::replies_to<atom::locate, shard_index, uint64_t>::with<shard_map_part>,
-                   // Makes a shard exist: places it, creates it on its tier, commits its record. One that exists: its
-                   // home. errc::tier_full.
-                   caf::replies_to<atom::create, shard_index>::with<shard_home>,
-                   // Journals a migration's step in one batch with, at `committed`, the shard's new home.
-                   // errc::conflict when the shard's home is not `from` any more.
-                   caf::replies_to<atom::commit, migration_record>::with<migration_record>,
-                   // Grows (or, when nothing is lost, shrinks) the volume. errc::invalid_argument.
-                   caf::replies_to<atom::resize, uint64_t>::with<volume_record>,
-                   // Records an attachment (a new holder) or, with holder_id 0, its end. errc::volume_attached.
-                   caf::replies_to<atom::attach, holder_id>::with<volume_record>,
-                   // Removes all shards, then the record. errc::volume_attached. Ends the actor.
-                   caf::replies_to<atom::remove>::with<volume_record>>;
+using volume_actor = caf::typed_actor<caf::replies_to<atom::get>::with<volume_info>,
+                                      // The homes of a range of shards (first, count).
+                                      caf::replies_to<atom::locate, shard_index, uint64_t>::with<shard_map_part>,
+                                      // Makes a shard exist: places it, creates it on its tier, commits its record. One
+                                      // that exists: its home. errc::tier_full.
+                                      caf::replies_to<atom::create, shard_index>::with<shard_home>,
+                                      // Journals a migration's step in one batch with, at `committed`, the shard's new
+                                      // home. errc::conflict when the shard's home is not `from` any more.
+                                      caf::replies_to<atom::commit, migration_record>::with<migration_record>,
+                                      // Grows (or, when nothing is lost, shrinks) the volume. errc::invalid_argument.
+                                      caf::replies_to<atom::resize, uint64_t>::with<volume_record>,
+                                      // Records an attachment. errc::volume_attached when there is another one already
+                                      // and it is not said (true) that there may be, or another one at this host.
+                                      caf::replies_to<atom::attach, volume_attachment, bool>::with<volume_record>,
+                                      // Its end; one that is over already is none.
+                                      caf::replies_to<atom::detach, holder_id>::with<volume_record>,
+                                      // Removes all shards, then the record. errc::volume_attached. Ends the actor.
+                                      caf::replies_to<atom::remove>::with<volume_record>>;
 
 /// Which volumes there are; starts a volume actor for each.
 using volume_directory_actor = caf::typed_actor<
@@ -101,6 +103,17 @@ using migration_supervisor_actor = caf::typed_actor<
   // The running ones and the latest that ended (bounded).
   caf::replies_to<atom::list>::with<std::vector<migration_progress>>>;
 
+/// Attaches volumes at the hosts of all nodes.
+using attachments_actor = caf::typed_actor<
+  // As the host_supervisor of that node answers. errc::not_found: no such host; errc::unavailable: it is not there now.
+  caf::replies_to<atom::attach, volume_id, std::string, bool>::with<attachment>,
+  // At the host named, or at the only one when it is empty. (volume, host, force)
+  caf::replies_to<atom::detach, volume_id, std::string, bool>::with<void>,
+  // Tells every host that has it.
+  caf::replies_to<atom::resize, volume_id, uint64_t>::with<void>,
+  // Of all hosts that answer.
+  caf::replies_to<atom::list>::with<std::vector<attachment>>>;
+
 /// Chooses the tier of a new shard.
 using placement_actor = caf::typed_actor<
   // errc::tier_full when none has room, errc::not_found for a named tier that is not there, errc::volatile_tier.
@@ -134,6 +147,19 @@ using tier_actor = caf::typed_actor<
   // all that it has.
   caf::replies_to<atom::list, volume_id>::with<std::vector<shard_info>>>;
 
+/// Lets other nodes' reactors open sessions at this node's.
+using data_keeper_actor = caf::typed_actor<
+  // errc::not_found: no node of this cluster; errc::conflict: of an earlier life of it.
+  caf::replies_to<atom::get, data_access_request>::with<data_access>>;
+
+/// Carries out the data plane's part of moves whose source is on this node (data_plane.hpp says what each does).
+using mover_actor = caf::typed_actor<caf::replies_to<atom::start, move_ends>::with<void>,
+                                     // At most so many bytes.
+                                     caf::replies_to<atom::copy, move_ends, uint64_t>::with<copy_round>,
+                                     caf::replies_to<atom::seal, move_ends>::with<switch_result>,
+                                     // Committed or not; how long the gate was closed.
+                                     caf::replies_to<atom::end, move_ends, bool>::with<caf::timespan>>;
+
 // -- host ----------------------------------------------------------------------------------------------------------
 
 /// One per attached volume: holds its leases and routes.
@@ -145,8 +171,9 @@ using vm_agent_actor =
 
 /// Attaches volumes to VMs of this host.
 using host_supervisor_actor = caf::typed_actor<
-  // By id; attached already: its attachment. Answered once the socket listens.
-  caf::replies_to<atom::attach, volume_id>::with<attachment>,
+  // By id; attached here already: its attachment. Answered once the socket listens. errc::volume_attached at another
+  // host, unless it is said (true) that it may be.
+  caf::replies_to<atom::attach, volume_id, bool>::with<attachment>,
   // (volume, force). errc::volume_detached.
   caf::replies_to<atom::detach, volume_id, bool>::with<void>,
   caf::replies_to<atom::resize, volume_id, uint64_t>::with<void>,

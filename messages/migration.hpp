@@ -5,6 +5,7 @@
 
 #include <caf/timespan.hpp>
 
+#include "messages/errors.hpp"
 #include "messages/types.hpp"
 
 namespace varve {
@@ -54,6 +55,57 @@ template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, migration_record& x) {
   return f(caf::meta::type_name("varve::migration_record"), x.id, x.shard, x.from_tier, x.to_tier, x.from, x.to,
            x.state, x.reason, x.started_at, x.ended_at);
+}
+
+/// What is moved where: both homes of one shard.
+struct move_ends {
+  migration_id id;
+  shard_id shard;
+  std::string from_tier, to_tier;
+  generation from, to;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, move_ends& x) {
+  return f(caf::meta::type_name("varve::move_ends"), x.id, x.shard, x.from_tier, x.to_tier, x.from, x.to);
+}
+
+/// How far a migration's copying is.
+struct copy_round {
+  errc status = errc::none;
+  /// Copied in this round, and the bytes that changed meanwhile.
+  uint64_t copied_bytes = 0;
+  uint64_t changed_bytes = 0;
+  uint64_t blocks_verified = 0;
+  uint64_t verify_failures = 0;
+  /// Still to be copied now, `changed_bytes` included: 0 when the ends are alike.
+  uint64_t remaining_bytes = 0;
+  /// From now on each change is made at the sink, too, before its VM is answered. Begins after three rounds in which as
+  /// much changed as in the one before.
+  bool mirroring = false;
+  /// False after three such rounds in spite of mirroring (the sink is too slow for the VM to wait for it), or where it
+  /// cannot be: more rounds will not help, switch.
+  bool shrinking = true;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, copy_round& x) {
+  return f(caf::meta::type_name("varve::copy_round"), x.status, x.copied_bytes, x.changed_bytes, x.blocks_verified,
+           x.verify_failures, x.remaining_bytes, x.mirroring, x.shrinking);
+}
+
+struct switch_result {
+  errc status = errc::none;
+  /// How long the gate has been closed so far.
+  std::chrono::nanoseconds gate_closed{0};
+  uint64_t copied_bytes = 0;
+  /// Of these, with the gate closed.
+  uint64_t gated_bytes = 0;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, switch_result& x) {
+  return f(caf::meta::type_name("varve::switch_result"), x.status, x.gate_closed, x.copied_bytes, x.gated_bytes);
 }
 
 /// The one progress record: the same numbers in CLI, RPC and metrics. Percent is monotonic and ends at 100.

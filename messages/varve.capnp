@@ -140,32 +140,38 @@ struct Volume {
 
   createdAt @2 :UInt64;
 
-  attached @3 :Bool;
+  attachments @3 :List(VolumeAttachment);
+  # Where it is attached: at one host, unless an attach said `shared`.
 
-  holder @4 :UInt64;
-  # The attachment, as leases name it. 0 while detached.
-
-  removing @5 :Bool;
+  removing @4 :Bool;
   # Deletion has begun.
 
-  shards @6 :UInt64;
+  shards @5 :UInt64;
   # Those that exist, because something was written there.
 
-  allocatedBytes @7 :UInt64;
+  allocatedBytes @6 :UInt64;
 
-  uri @8 :Text;
+  uri @7 :Text;
   # Where a client of NBD connects: nbd+unix:///NAME?socket=PATH. Empty while detached.
 
-  connections @9 :UInt64;
+  connections @8 :UInt64;
   # Of NBD, now.
 
-  contentsKnown @10 :Bool = true;
+  contentsKnown @9 :Bool = true;
   # Unset: the volume's map or one of its tiers could not be asked. Then `allocatedBytes` says nothing, nor does `shards`
   # if it is 0.
 
-  clientsKnown @11 :Bool = true;
+  clientsKnown @10 :Bool = true;
   # Unset: attached, but where it is served could not be asked. Then `connections` says nothing, nor does `uri` if it is
   # empty.
+}
+
+struct VolumeAttachment {
+  holder @0 :UInt64;
+  # As leases name it; new for each attach.
+
+  host @1 :Text;
+  # The node's name.
 }
 
 struct Attachment {
@@ -176,6 +182,9 @@ struct Attachment {
   # nbd+unix:///NAME?socket=PATH
 
   socketPath @3 :Text;
+
+  host @4 :Text;
+  # The node's name: the socket is there.
 }
 
 # ----------------------------------------------------------------------------------------------------------------------

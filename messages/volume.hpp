@@ -31,22 +31,51 @@ typename Inspector::result_type inspect(Inspector& f, volume_spec& x) {
            x.sensitive);
 }
 
+/// One host at which a volume is attached, and as whom it holds leases there.
+struct volume_attachment {
+  /// New for each attach.
+  holder_id holder;
+  /// The node's name.
+  std::string host;
+
+  bool operator==(const volume_attachment&) const = default;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, volume_attachment& x) {
+  return f(caf::meta::type_name("varve::volume_attachment"), x.holder, x.host);
+}
+
 /// A volume as the catalog keeps it.
 struct volume_record {
   volume_id id;
   volume_spec spec;
   /// Seconds since 1970, UTC: for people only.
   uint64_t created_at = 0;
-  bool attached = false;
-  /// The attachment, new for each attach; 0 while detached.
-  holder_id holder;
+  /// More than one only where that was asked for: a VM on its way between two hosts.
+  std::vector<volume_attachment> attachments;
   /// Deletion has begun: shards are being removed; the name is free already.
   bool removing = false;
+
+  bool attached() const noexcept { return !attachments.empty(); }
+  /// Null: no attachment of that holder, or at that host.
+  const volume_attachment* of(holder_id holder) const noexcept {
+    for (const auto& x : attachments)
+      if (x.holder == holder)
+        return &x;
+    return nullptr;
+  }
+  const volume_attachment* at(const std::string& host) const noexcept {
+    for (const auto& x : attachments)
+      if (x.host == host)
+        return &x;
+    return nullptr;
+  }
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, volume_record& x) {
-  return f(caf::meta::type_name("varve::volume_record"), x.id, x.spec, x.created_at, x.attached, x.holder, x.removing);
+  return f(caf::meta::type_name("varve::volume_record"), x.id, x.spec, x.created_at, x.attachments, x.removing);
 }
 
 /// One volume for listings.
@@ -83,11 +112,13 @@ struct attachment {
   holder_id holder;
   std::string uri;
   std::string socket_path;
+  /// The node at which it is.
+  std::string host;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, attachment& x) {
-  return f(caf::meta::type_name("varve::attachment"), x.volume, x.holder, x.uri, x.socket_path);
+  return f(caf::meta::type_name("varve::attachment"), x.volume, x.holder, x.uri, x.socket_path, x.host);
 }
 
 /// Where one shard durably lives. `of` generation 0 and an empty tier: it was never written and does not exist.

@@ -57,8 +57,11 @@ void to_wire(wire::Volume::Builder to, const volume_info& x) {
   to.setId(x.record.id.value());
   to_wire(to.initSpec(), x.record.spec);
   to.setCreatedAt(x.record.created_at);
-  to.setAttached(x.record.attached);
-  to.setHolder(x.record.holder.value());
+  auto attachments = to.initAttachments(static_cast<unsigned>(x.record.attachments.size()));
+  for (unsigned i = 0; i < attachments.size(); ++i) {
+    attachments[i].setHolder(x.record.attachments[i].holder.value());
+    attachments[i].setHost(x.record.attachments[i].host);
+  }
   to.setRemoving(x.record.removing);
   to.setShards(x.shards);
   to.setAllocatedBytes(x.allocated_bytes);
@@ -73,8 +76,8 @@ volume_info from_wire(wire::Volume::Reader x) {
   to.record.id = decltype(to.record.id){x.getId()};
   to.record.spec = from_wire(x.getSpec());
   to.record.created_at = x.getCreatedAt();
-  to.record.attached = x.getAttached();
-  to.record.holder = decltype(to.record.holder){x.getHolder()};
+  for (auto a : x.getAttachments())
+    to.record.attachments.push_back({holder_id{a.getHolder()}, a.getHost()});
   to.record.removing = x.getRemoving();
   to.shards = x.getShards();
   to.allocated_bytes = x.getAllocatedBytes();
@@ -90,6 +93,7 @@ void to_wire(wire::Attachment::Builder to, const attachment& x) {
   to.setHolder(x.holder.value());
   to.setUri(x.uri);
   to.setSocketPath(x.socket_path);
+  to.setHost(x.host);
 }
 
 attachment from_wire(wire::Attachment::Reader x) {
@@ -98,6 +102,7 @@ attachment from_wire(wire::Attachment::Reader x) {
   to.holder = decltype(to.holder){x.getHolder()};
   to.uri = x.getUri();
   to.socket_path = x.getSocketPath();
+  to.host = x.getHost();
   return to;
 }
 

@@ -282,7 +282,7 @@ std::string varved_node::not_ready() {
     return "the volumes do not answer";
   // Its clients are known once it has a port: only then does somebody listen at its address.
   for (const auto& x : *volumes)
-    if (x.record.attached && !x.clients_known)
+    if (x.record.attached() && !x.clients_known)
       return "volume " + x.record.spec.name + " is being attached";
   for (const auto& x : config_.tiers)
     if (!directory_->get<tier_actor>(path::tier(x.name)))

@@ -32,7 +32,7 @@ host_supervisor_self::behavior_type host_supervisor_state::make_behavior(context
   };
   restore(restore_round_);
   return {
-    [this](atom::attach, volume_id volume) { return attach(volume); },
+    [this](atom::attach, volume_id volume, bool shared) { return attach(volume, shared); },
     [this](atom::detach, volume_id volume, bool force) { return detach(volume, force); },
     [this](atom::resize, volume_id volume, uint64_t size_bytes) { return resize(volume, size_bytes); },
     [this](atom::list) { return list(); },
@@ -68,13 +68,13 @@ void host_supervisor_state::restore(uint64_t round) {
       [this](const std::vector<volume_record>& records) {
         for (auto& x : records)
           // One that is being attached now takes care of itself.
-          if (x.attached && !x.removing && attached_.count(x.id) == 0 && attaching_.count(x.id) == 0)
+          if (x.at(context_->options.name) && !x.removing && attached_.count(x.id) == 0 && attaching_.count(x.id) == 0)
             serve(x);
       },
       [again](const caf::error&) { again(); });
 }
 
-host_supervisor_state::attach_promise host_supervisor_state::attach(volume_id volume) {
+host_supervisor_state::attach_promise host_supervisor_state::attach(volume_id volume, bool shared) {
   auto promise = self_->make_response_promise<attachment>();
   auto& waiting = attaching_[volume];
   waiting.push_back(promise);
@@ -83,31 +83,31 @@ host_supervisor_state::attach_promise host_supervisor_state::attach(volume_id vo
   if (attached_.count(volume) != 0)
     await_port(volume);
   else
-    take_holder(volume);
+    take_holder(volume, shared);
   return promise;
 }
 
-void host_supervisor_state::take_holder(volume_id volume) {
+void host_supervisor_state::take_holder(volume_id volume, bool shared) {
   auto catalog = context_->directory->get<catalog_actor>(path::catalog);
   if (!catalog) {
     attach_failed(volume, make_error(errc::unavailable, "the catalog is starting"), false);
     return;
   }
   take_numbers(self_, catalog, context_->options.request_timeout, "meta/next-holder", 1,
-               [this, volume](const caf::expected<uint64_t>& number) {
+               [this, volume, shared](const caf::expected<uint64_t>& number) {
                  if (number)
-                   record(volume, holder_id{*number});
+                   record(volume, {holder_id{*number}, context_->options.name}, shared);
                  else
                    attach_failed(volume, number.error(), false);
                });
 }
 
-void host_supervisor_state::record(volume_id volume, holder_id holder) {
+void host_supervisor_state::record(volume_id volume, const volume_attachment& to, bool shared) {
   open(
     volume,
-    [this, volume, holder](const volume_actor& actor) {
+    [this, volume, to, shared](const volume_actor& actor) {
       // First the record, then the port: an attachment that the catalog does not know would be forgotten by a restart.
-      self_->request(actor, context_->options.request_timeout, atom::attach_v, holder)
+      self_->request(actor, context_->options.request_timeout, atom::attach_v, to, shared)
         .then([this](const volume_record& x) { serve(x); },
               [this, volume, actor](const caf::error& e) {
                 if (code_of(e) != errc::volume_attached) {
@@ -116,8 +116,14 @@ void host_supervisor_state::record(volume_id volume, holder_id holder) {
                 }
                 // Attached by an earlier life of ours, and not restored yet.
                 self_->request(actor, context_->options.request_timeout, atom::get_v)
-                  .then([this](const volume_info& x) { serve(x.record); },
-                        [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
+                  .then(
+                    [this, volume, e](const volume_info& x) {
+                      if (x.record.at(context_->options.name))
+                        serve(x.record);
+                      else
+                        attach_failed(volume, e, false);
+                    },
+                    [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
               });
     },
     [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
@@ -125,7 +131,7 @@ void host_supervisor_state::record(volume_id volume, holder_id holder) {
 
 void host_supervisor_state::serve(const volume_record& record) {
   const auto volume = record.id;
-  const auto holder = record.holder;
+  const auto holder = record.at(context_->options.name)->holder;
   attached_[volume] = attachment_of(*context_, volume, record.spec.name, holder);
   children_->start({path::vm_agent(volume.value()), vm_agent_state::name, [this, volume, holder] {
                       return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(vm_agent, context_, volume, holder));
@@ -162,9 +168,10 @@ void host_supervisor_state::attach_failed(volume_id volume, const caf::error& e,
   if (!recorded)
     return;
   // The port cannot be opened: the attachment is taken back rather than tried for ever.
+  const auto holder = attached_[volume].holder;
   attached_.erase(volume);
   children_->stop_one(path::vm_agent(volume.value()));
-  end_record(volume, done_promise{});
+  end_record(volume, holder, done_promise{});
 }
 
 host_supervisor_state::done_promise host_supervisor_state::detach(volume_id volume, bool force) {
@@ -191,8 +198,8 @@ host_supervisor_state::done_promise host_supervisor_state::detach(volume_id volu
       self_->request(actor, context_->options.request_timeout, atom::get_v)
         .then(
           [this, volume, promise](const volume_info& x) mutable {
-            if (x.record.attached)
-              end_record(volume, promise);
+            if (const auto* here = x.record.at(context_->options.name))
+              end_record(volume, here->holder, promise);
             else
               promise.deliver(make_error(errc::volume_detached, x.record.spec.name));
           },
@@ -222,7 +229,7 @@ std::vector<attachment> host_supervisor_state::list() const {
   return result;
 }
 
-void host_supervisor_state::end_record(volume_id volume, done_promise promise) {
+void host_supervisor_state::end_record(volume_id volume, holder_id holder, done_promise promise) {
   auto refused = [this, volume, promise](const caf::error& e) mutable {
     if (promise.pending())
       promise.deliver(e);
@@ -232,8 +239,8 @@ void host_supervisor_state::end_record(volume_id volume, done_promise promise) {
   };
   open(
     volume,
-    [this, promise, refused](const volume_actor& actor) mutable {
-      self_->request(actor, context_->options.request_timeout, atom::attach_v, holder_id{0})
+    [this, holder, promise, refused](const volume_actor& actor) mutable {
+      self_->request(actor, context_->options.request_timeout, atom::detach_v, holder)
         .then(
           [promise](const volume_record&) mutable {
             if (promise.pending())

@@ -30,20 +30,20 @@ private:
   using attach_promise = caf::typed_response_promise<attachment>;
   using done_promise = caf::typed_response_promise<void>;
 
-  attach_promise attach(volume_id volume);
+  attach_promise attach(volume_id volume, bool shared);
   done_promise detach(volume_id volume, bool force);
   done_promise resize(volume_id volume, uint64_t size_bytes);
   std::vector<attachment> list() const;
   actor_facts facts() const;
 
   void restore(uint64_t round);
-  void take_holder(volume_id volume);
-  void record(volume_id volume, holder_id holder);
-  /// The catalog says that the volume is attached: serves it, then answers whoever asked.
+  void take_holder(volume_id volume, bool shared);
+  void record(volume_id volume, const volume_attachment& to, bool shared);
+  /// The catalog says that the volume is attached here: serves it, then answers whoever asked.
   void serve(const volume_record& record);
   void await_port(volume_id volume);
   void attach_failed(volume_id volume, const caf::error& e, bool recorded);
-  void end_record(volume_id volume, done_promise promise);
+  void end_record(volume_id volume, holder_id holder, done_promise promise);
   void open(volume_id volume, std::function<void(volume_actor)> then, std::function<void(const caf::error&)> refused);
 
   host_supervisor_self::pointer self_;

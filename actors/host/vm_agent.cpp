@@ -43,6 +43,7 @@ attachment attachment_of(const node_context& context, volume_id volume, const st
   attachment x;
   x.volume = volume;
   x.holder = holder;
+  x.host = context.options.name;
   // Without a folder there are no sockets: a simulation drives the port through its backend.
   if (context.options.socket_folder.empty())
     return x;
@@ -110,7 +111,7 @@ void vm_agent_state::open(uint64_t round) {
   self_->request(volumes, context_->options.request_timeout, atom::get_v, std::to_string(volume_.value()))
     .then(
       [this](const volume_record& record) {
-        if (record.holder == holder_)
+        if (record.of(holder_))
           open_port(record);
         else
           open_failed(make_error(errc::volume_detached, record.spec.name));
@@ -522,7 +523,7 @@ void vm_agent_state::record_end(unsigned attempts) {
   self_->request(volumes, timeout, atom::open_v, volume_)
     .then(
       [this, timeout, refused](const volume_actor& volume) {
-        self_->request(volume, timeout, atom::attach_v, holder_id{0})
+        self_->request(volume, timeout, atom::detach_v, holder_)
           .then([this](const volume_record&) { detached(caf::error{}); }, refused);
       },
       refused);

@@ -57,7 +57,7 @@ void lease_manager_state::begin(uint64_t id) {
         x.term = record.spec.sensitive == sensitivity::high ? leases.term_sensitive : leases.term;
         if (x.request.term.count() > 0)
           x.term = std::min(x.term, x.request.term);
-        locate(id, record.attached && record.holder == x.request.holder);
+        locate(id, record.of(x.request.holder) != nullptr);
       },
       [this, id](const caf::error& e) {
         if (acquisitions_.count(id) == 0)

@@ -61,7 +61,7 @@ node_status assess(const node_facts& facts) {
   if (facts.volumes) {
     result.volumes = facts.volumes->size();
     result.attached_volumes = static_cast<uint64_t>(
-      std::count_if(facts.volumes->begin(), facts.volumes->end(), [](auto& x) { return x.attached; }));
+      std::count_if(facts.volumes->begin(), facts.volumes->end(), [](auto& x) { return x.attached(); }));
   }
   if (facts.migrations)
     for (const auto& x : *facts.migrations) {

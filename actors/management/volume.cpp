@@ -62,8 +62,11 @@ volume_self::behavior_type volume_state::make_behavior(context_ptr context, volu
     [this](atom::resize, uint64_t size) {
       return when_loaded<volume_record>([this, size](auto promise) { resize(size, promise); });
     },
-    [this](atom::attach, holder_id holder) {
-      return when_loaded<volume_record>([this, holder](auto promise) { attach(holder, promise); });
+    [this](atom::attach, const volume_attachment& to, bool shared) {
+      return when_loaded<volume_record>([this, to, shared](auto promise) { attach(to, shared, promise); });
+    },
+    [this](atom::detach, holder_id holder) {
+      return when_loaded<volume_record>([this, holder](auto promise) { detach(holder, promise); });
     },
     [this](atom::remove) { return when_loaded<volume_record>([this](auto promise) { remove(promise); }); },
     [this](atom::tick) {
@@ -87,8 +90,7 @@ actor_facts volume_state::facts() const {
           bytes_fact("size", record_.spec.size_bytes),
           bytes_fact("shard-size", record_.spec.shard_size),
           count_fact("shards", map_.size()),
-          flag_fact("attached", record_.attached),
-          count_fact("holder", record_.holder.value()),
+          count_fact("attachments", record_.attachments.size()),
           flag_fact("removing", removing_),
           count_fact("shards-being-made", creations_.size()),
           count_fact("changes-waiting", record_changes_.size()),
@@ -436,7 +438,7 @@ void volume_state::resize(uint64_t size_bytes, caf::typed_response_promise<volum
       if (size_bytes == 0 || size_bytes % 512 != 0 || size_bytes > volume_size_max)
         return make_error(errc::invalid_argument, "size must be a multiple of 512 bytes, at most 64 TiB");
       if (size_bytes < x.spec.size_bytes) {
-        if (x.attached)
+        if (x.attached())
           return make_error(errc::volume_attached, "detach volume " + x.spec.name + " before making it smaller");
         const auto last = map_.last();
         const auto size = x.spec.shard_size;
@@ -451,17 +453,29 @@ void volume_state::resize(uint64_t size_bytes, caf::typed_response_promise<volum
     {}, promise);
 }
 
-void volume_state::attach(holder_id holder, caf::typed_response_promise<volume_record> promise) {
+void volume_state::attach(const volume_attachment& to, bool shared,
+                          caf::typed_response_promise<volume_record> promise) {
+  change_record(
+    [to, shared](volume_record& x) -> caf::error {
+      if (x.removing)
+        return make_error(errc::not_found, "volume " + x.spec.name + " is being removed");
+      if (to.holder.value() == 0 || to.host.empty())
+        return make_error(errc::invalid_argument, "an attachment has a holder and a host");
+      if (const auto* same = x.of(to.holder))
+        return *same == to ? caf::error{} : make_error(errc::volume_attached, x.spec.name + " at " + same->host);
+      for (const auto& other : x.attachments)
+        if (!shared || other.host == to.host)
+          return make_error(errc::volume_attached, x.spec.name + " at " + other.host);
+      x.attachments.push_back(to);
+      return {};
+    },
+    {}, promise);
+}
+
+void volume_state::detach(holder_id holder, caf::typed_response_promise<volume_record> promise) {
   change_record(
     [holder](volume_record& x) -> caf::error {
-      if (holder.value() != 0) {
-        if (x.removing)
-          return make_error(errc::not_found, "volume " + x.spec.name + " is being removed");
-        if (x.attached && x.holder != holder)
-          return make_error(errc::volume_attached, x.spec.name);
-      }
-      x.attached = holder.value() != 0;
-      x.holder = holder;
+      std::erase_if(x.attachments, [holder](auto& a) { return a.holder == holder; });
       return {};
     },
     {}, promise);
@@ -474,7 +488,7 @@ void volume_state::remove(caf::typed_response_promise<volume_record> promise) {
   }
   change_record(
     [](volume_record& x) -> caf::error {
-      if (x.attached)
+      if (x.attached())
         return make_error(errc::volume_attached, "detach volume " + x.spec.name + " first");
       x.removing = true;
       return {};

@@ -44,7 +44,8 @@ private:
   void create(shard_index index, caf::typed_response_promise<shard_home> promise);
   void commit(migration_record record, caf::typed_response_promise<migration_record> promise);
   void resize(uint64_t size_bytes, caf::typed_response_promise<volume_record> promise);
-  void attach(holder_id holder, caf::typed_response_promise<volume_record> promise);
+  void attach(const volume_attachment& to, bool shared, caf::typed_response_promise<volume_record> promise);
+  void detach(holder_id holder, caf::typed_response_promise<volume_record> promise);
   void remove(caf::typed_response_promise<volume_record> promise);
 
   // Creation, step by step; each finds its creation by index and step.

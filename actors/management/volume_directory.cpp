@@ -73,7 +73,7 @@ volume_directory_self::behavior_type volume_directory_state::make_behavior(conte
 }
 
 actor_facts volume_directory_state::facts() const {
-  const auto attached = std::count_if(records_.begin(), records_.end(), [](auto& x) { return x.second.attached; });
+  const auto attached = std::count_if(records_.begin(), records_.end(), [](auto& x) { return x.second.attached(); });
   actor_facts facts{flag_fact("loaded", loaded_), count_fact("volumes", records_.size()),
                     count_fact("volumes-attached", static_cast<uint64_t>(attached)),
                     count_fact("creations-waiting", creations_.size())};

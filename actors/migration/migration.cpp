@@ -405,7 +405,7 @@ migration_progress migration_actor_state::progress() const {
   return x;
 }
 
-data_plane::move_ends migration_actor_state::ends() const {
+move_ends migration_actor_state::ends() const {
   return {record_.id, record_.shard, record_.from_tier, record_.to_tier, record_.from, record_.to};
 }
 

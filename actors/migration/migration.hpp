@@ -63,7 +63,7 @@ private:
   void tell();
   migration_progress progress() const;
   actor_facts facts() const;
-  data_plane::move_ends ends() const;
+  move_ends ends() const;
   holder_id holder() const;
 
   migration_self::pointer self_;

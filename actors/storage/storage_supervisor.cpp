@@ -14,9 +14,10 @@ storage_supervisor_actor::behavior_type storage_supervisor_state::make_behavior(
   context_ = std::move(context);
   children_.emplace(self_, context_, "storage");
   for (auto& settings : context_->options.tiers)
-    children_->start({path::tier(settings.store.name), tier_state::name, [this, settings] {
-                        return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(tier, context_, settings));
-                      }});
+    if (settings.node.empty())
+      children_->start({path::tier(settings.store.name), tier_state::name, [this, settings] {
+                          return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(tier, context_, settings));
+                        }});
   return {
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },

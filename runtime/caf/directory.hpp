@@ -22,7 +22,21 @@ inline const std::string placement = "management/placement";
 inline const std::string migrations = "management/migrations";
 inline const std::string monitor = "management/monitor";
 inline const std::string membership = "management/membership";
+inline const std::string attachments = "management/attachments";
 inline const std::string host = "host";
+/// Of this node's data plane, for the others.
+inline const std::string data_keeper = "data/keys";
+inline const std::string mover = "data/moves";
+/// The same of another node; `node` empty: of this one.
+inline std::string host_of(const std::string& node) {
+  return node.empty() ? host : "cluster/" + node + "/host";
+}
+inline std::string data_keeper_of(const std::string& node) {
+  return node.empty() ? data_keeper : "cluster/" + node + "/keys";
+}
+inline std::string mover_of(const std::string& node) {
+  return node.empty() ? mover : "cluster/" + node + "/moves";
+}
 inline const std::string gate = "cluster/gate";
 inline const std::string announcer = "cluster/announcer";
 inline std::string peer(const std::string& node) {

@@ -27,12 +27,22 @@ bool parse_hex(std::string_view text, uint64_t& out) {
   return problem == std::errc{} && end == text.data() + text.size();
 }
 
+/// Bytes that are no UTF-8 (they cannot come from a checked name) are replaced rather than thrown at.
+std::string dump(const json& x) {
+  return x.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 /// Takes fields out of one object; the first that has the wrong type is remembered.
 class reader {
 public:
   explicit reader(const std::string& value) : object_(json::parse(value, nullptr, false)) {
     if (!object_.is_object())
       problem_ = "not a JSON object: " + value.substr(0, 64);
+  }
+
+  explicit reader(const json& object) : object_(object) {
+    if (!object_.is_object())
+      problem_ = "not a JSON object: " + dump(object_).substr(0, 64);
   }
 
   void field(const char* name, uint64_t& out) {
@@ -69,6 +79,23 @@ public:
     else
       out = static_cast<T>(x);
   }
+  /// A list of objects: `each` reads one.
+  template <class Each>
+  void list(const char* name, Each each) {
+    auto* x = find(name);
+    if (!x)
+      return;
+    if (!x->is_array()) {
+      wrong(name, "a list");
+      return;
+    }
+    for (const auto& element : *x) {
+      reader one{element};
+      each(one);
+      if (problem_.empty())
+        problem_ = one.problem_;
+    }
+  }
   void must(bool holds, const char* name, const std::string& expected) {
     if (!holds)
       wrong(name, expected);
@@ -95,11 +122,6 @@ private:
   json object_;
   std::string problem_;
 };
-
-/// Bytes that are no UTF-8 (they cannot come from a checked name) are replaced rather than thrown at.
-std::string dump(const json& x) {
-  return x.dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 } // namespace
 
@@ -128,6 +150,9 @@ std::string former_tier(const std::string& id) {
 } // namespace key
 
 std::string encode(const volume_record& x) {
+  auto attachments = json::array();
+  for (const auto& a : x.attachments)
+    attachments.push_back({{"holder", a.holder.value()}, {"host", a.host}});
   return dump({{"id", x.id.value()},
                {"name", x.spec.name},
                {"size", x.spec.size_bytes},
@@ -136,8 +161,7 @@ std::string encode(const volume_record& x) {
                {"tier", x.spec.tier},
                {"sensitivity", static_cast<uint64_t>(x.spec.sensitive)},
                {"created_at", x.created_at},
-               {"attached", x.attached},
-               {"holder", x.holder.value()},
+               {"attachments", attachments},
                {"removing", x.removing}});
 }
 
@@ -152,8 +176,10 @@ caf::error decode(const std::string& value, volume_record& out) {
   in.field("tier", out.spec.tier);
   in.field("sensitivity", out.spec.sensitive, 2);
   in.field("created_at", out.created_at);
-  in.field("attached", out.attached);
-  in.field("holder", out.holder);
+  in.list("attachments", [&](reader& each) {
+    each.field("holder", out.attachments.emplace_back().holder);
+    each.field("host", out.attachments.back().host);
+  });
   in.field("removing", out.removing);
   in.must(out.id.value() != 0, "id", "there");
   const auto size = out.spec.shard_size;

@@ -90,7 +90,7 @@ nlohmann::json to_json(const volume_info& x) {
           {"tier", spec.tier},
           {"sensitivity", sensitivities[static_cast<size_t>(spec.sensitive) % 3]},
           {"created_at", x.record.created_at},
-          {"attached", x.record.attached},
+          {"attached", x.record.attached()},
           {"removing", x.record.removing},
           {"shards", or_null(x.shards_known(), x.shards)},
           {"allocated", or_null(x.contents_known, x.allocated_bytes)},

@@ -36,9 +36,9 @@ void print_volumes(session& s, const std::vector<volume_info>& all) {
     const auto& spec = x.record.spec;
     t.row({spec.name, std::to_string(x.record.id.value()), format_size(spec.size_bytes), allocated(x),
            known(x.shards_known(), std::to_string(x.shards)),
-           x.record.removing   ? "removing"
-           : x.record.attached ? "yes"
-                               : "no",
+           x.record.removing     ? "removing"
+           : x.record.attached() ? "yes"
+                                 : "no",
            known(x.clients_known, std::to_string(x.connections)), spec.is_volatile ? "volatile" : "durable",
            spec.tier.empty() ? "-" : spec.tier});
   }
@@ -92,7 +92,7 @@ int show(session& s, rpc_client& node, const std::string& name) {
   t.row({"kind", spec.is_volatile ? "volatile" : "durable"});
   t.row({"tier for new shards", spec.tier.empty() ? "by placement" : spec.tier});
   t.row({"created", utc(x->record.created_at)});
-  t.row({"attached", x->record.attached ? "yes" : "no"});
+  t.row({"attached", x->record.attached() ? "yes" : "no"});
   if (!x->uri.empty() || !x->uri_known())
     t.row({"uri", known(x->uri_known(), x->uri)});
   t.row({"clients", known(x->clients_known, std::to_string(x->connections))});

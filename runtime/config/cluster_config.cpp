@@ -160,7 +160,7 @@ void read_cluster(table_reader& root, const toml::table& file, node_config& x, c
     root.refuse("node", "no node is a manager", "one with the role \"manager\"");
   if (std::none_of(nodes.begin(), nodes.end(), [](auto& n) { return n.roles.storage; }))
     root.refuse("node", "no node has storage", "one with the role \"storage\"");
-  read_tiers(root, file, nodes, chosen, true, out);
+  cluster.tiers = read_tiers(root, file, nodes, chosen, true, out);
   if (chosen == nodes.size()) {
     // To check the file as a whole nobody has to be chosen.
     if (!overrides.node.empty())

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/config/endpoint.hpp"
+#include "runtime/config/tier_config.hpp"
 
 namespace varve {
 
@@ -24,7 +25,7 @@ struct cluster_node {
   node_roles roles;
   /// Where its actors are reached: mutual TLS.
   endpoint control;
-  /// Where the shards of its tiers are read and written.
+  /// Where the shards of its tiers are read and written: reactor n listens at the port plus n.
   endpoint data;
 };
 
@@ -32,6 +33,8 @@ struct cluster_node {
 struct cluster_config {
   std::string name;
   std::vector<cluster_node> nodes;
+  /// Of all nodes, as they stand in the file; names are unique.
+  std::vector<tier_config> tiers;
   /// A node says so often that it lives; it is suspect, then down, when it has not been heard for so long.
   std::chrono::nanoseconds heartbeat = std::chrono::seconds{1};
   std::chrono::nanoseconds suspect_after = std::chrono::seconds{3};

@@ -38,8 +38,9 @@ void read_single_node(table_reader& root, const toml::table& file, node_config& 
 void read_cluster(table_reader& root, const toml::table& file, node_config& x, const config_overrides& overrides,
                   config_findings& out);
 
-/// Every [[tier]], each into its node's config: only what concerns the `chosen` one goes into `values`.
-void read_tiers(table_reader& root, const toml::table& file, std::vector<node_config>& nodes, size_t chosen,
-                bool cluster, config_findings& out);
+/// Every [[tier]], each into its node's config: only what concerns the `chosen` one goes into `values`. All of them, in
+/// order, when it is a `cluster`.
+std::vector<tier_config> read_tiers(table_reader& root, const toml::table& file, std::vector<node_config>& nodes,
+                                    size_t chosen, bool cluster, config_findings& out);
 
 } // namespace varve

@@ -7,28 +7,11 @@
 
 #include "messages/types.hpp"
 #include "runtime/config/cluster_config.hpp"
-#include "runtime/storage/shard_store.hpp"
+#include "runtime/config/tier_config.hpp"
 
 namespace varve {
 
 enum class ring_choice : uint8_t { automatic, io_uring, threads };
-
-/// [[tier]]: one pool of storage.
-struct tier_config {
-  /// As a volume's name; "tier ls" shows it.
-  std::string name;
-  tier_kind kind = tier_kind::file;
-  /// Of a file tier: its folder, absolute once read; made when absent.
-  std::string path;
-  file_io io = file_io::direct;
-  uint64_t capacity_bytes = 0;
-  /// Of a month and GiB, in whatever currency: only the ratios count.
-  double cost = 0;
-  tier_emulation emulate;
-  /// Of a file tier: a shard's checksum table goes to disk, and its intent marks end, when it had no write for so long.
-  /// Longer spares who writes in bursts the syncs of marking anew; what is marked at a crash is recomputed, unverified.
-  std::chrono::nanoseconds checkpoint_after = std::chrono::seconds{15};
-};
 
 /// [lease]: see DESIGN section 6. The holder stops at term − drift after it asked.
 struct lease_config {
@@ -92,6 +75,7 @@ struct node_config {
   /// Within which `stop` and SIGTERM flush and close; then the process ends anyway.
   std::chrono::nanoseconds stop_timeout = std::chrono::seconds{60};
 
+  /// Its own.
   std::vector<tier_config> tiers;
 
   /// [volume]: what `volume create` does not say.

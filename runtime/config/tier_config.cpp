@@ -70,17 +70,18 @@ size_t owner_of(table_reader& t, const std::vector<node_config>& nodes, bool clu
 
 } // namespace
 
-void read_tiers(table_reader& root, const toml::table& file, std::vector<node_config>& nodes, size_t chosen,
-                bool cluster, config_findings& out) {
+std::vector<tier_config> read_tiers(table_reader& root, const toml::table& file, std::vector<node_config>& nodes,
+                                    size_t chosen, bool cluster, config_findings& out) {
+  std::vector<tier_config> all;
   root.know("tier");
   if (!root.has("tier")) {
     root.refuse("tier", "there is none", "at least one [[tier]] of kind \"file\"");
-    return;
+    return all;
   }
   const auto* list = file.get_as<toml::array>("tier");
   if (!list || !list->is_homogeneous<toml::table>()) {
     root.refuse("tier", "it is no list of tables", "[[tier]] before each tier");
-    return;
+    return all;
   }
   std::set<std::string> names;
   std::map<size_t, std::set<std::string>> paths;
@@ -105,14 +106,20 @@ void read_tiers(table_reader& root, const toml::table& file, std::vector<node_co
       t.refuse("path", "another tier has the folder \"" + tier.path + '"', "a folder of its own");
     t.finish();
     out.problems.insert(out.problems.end(), theirs.problems.begin(), theirs.problems.end());
-    if (owner < nodes.size())
-      nodes[owner].tiers.push_back(std::move(tier));
+    if (owner >= nodes.size())
+      continue;
+    if (cluster) {
+      tier.node = nodes[owner].name;
+      all.push_back(tier);
+    }
+    nodes[owner].tiers.push_back(std::move(tier));
   }
   for (const auto& x : nodes)
     if (x.roles.storage &&
         std::none_of(x.tiers.begin(), x.tiers.end(), [](auto& t) { return t.kind == tier_kind::file; }))
       root.refuse("tier", cluster ? "no tier of node \"" + x.name + "\" is durable" : "no tier is durable",
                   "at least one of kind \"file\"");
+  return all;
 }
 
 } // namespace varve

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "messages/errors.hpp"
+#include "messages/migration.hpp"
 #include "messages/types.hpp"
 #include "runtime/storage/shard_store.hpp"
 
@@ -90,33 +91,6 @@ struct port_options {
   std::function<void(std::vector<route_need>)> on_need;
 };
 
-/// How far a migration's copying is.
-struct copy_round {
-  errc status = errc::none;
-  /// Copied in this round, and the bytes that changed meanwhile.
-  uint64_t copied_bytes = 0;
-  uint64_t changed_bytes = 0;
-  uint64_t blocks_verified = 0;
-  uint64_t verify_failures = 0;
-  /// Still to be copied now, `changed_bytes` included: 0 when the ends are alike.
-  uint64_t remaining_bytes = 0;
-  /// From now on each change is made at the sink, too, before its VM is answered. Begins after three rounds in which as
-  /// much changed as in the one before.
-  bool mirroring = false;
-  /// False after three such rounds in spite of mirroring (the sink is too slow for the VM to wait for it), or where it
-  /// cannot be: more rounds will not help, switch.
-  bool shrinking = true;
-};
-
-struct switch_result {
-  errc status = errc::none;
-  /// How long the gate has been closed so far.
-  std::chrono::nanoseconds gate_closed{0};
-  uint64_t copied_bytes = 0;
-  /// Of these, with the gate closed.
-  uint64_t gated_bytes = 0;
-};
-
 struct shard_summary {
   errc status = errc::none;
   shard_header header;
@@ -174,13 +148,6 @@ public:
 
   // -- migration (commanded by migration actors)
   // -------------------------------------------------------------------------
-
-  struct move_ends {
-    migration_id id;
-    shard_id shard;
-    std::string from_tier, to_tier;
-    generation from, to;
-  };
 
   /// Makes the sink (durably incomplete) and starts noting changes at the source. Again after a restart: keeps an
   /// existing sink, and compares checksum tables instead of trusting notes.

@@ -9,7 +9,7 @@
 namespace varve {
 
 struct move_engine::move {
-  data_plane::move_ends ends;
+  move_ends ends;
   shard_key from, to;
   active_shard* source = nullptr; // used while set
   active_shard* sink = nullptr;
@@ -37,7 +37,7 @@ move_engine::move_engine(reactor& on, shard_table& shards, fabric& carrier, copy
   : reactor_(on), shards_(shards), fabric_(carrier), budget_(budget), load_(load), limits_(limits),
     copier_(on, carrier, limits.attempts) {}
 
-task<errc> move_engine::begin(data_plane::move_ends ends) {
+task<errc> move_engine::begin(move_ends ends) {
   const auto from = shards_.tier_of(ends.from_tier);
   const auto to = shards_.tier_of(ends.to_tier);
   if (from < 0 || to < 0)
@@ -162,7 +162,7 @@ void move_engine::take_changes(move& m) {
     compare(m);
 }
 
-task<copy_round> move_engine::copy(data_plane::move_ends ends, uint64_t bytes_max) {
+task<copy_round> move_engine::copy(move_ends ends, uint64_t bytes_max) {
   copy_round round;
   auto at = moves_.find(ends.id);
   if (at == moves_.end()) {
@@ -271,7 +271,7 @@ task<void> move_engine::pace(uint64_t bytes) {
   co_await sleep_until(reactor_, slot);
 }
 
-task<switch_result> move_engine::switch_over(data_plane::move_ends ends) {
+task<switch_result> move_engine::switch_over(move_ends ends) {
   switch_result out;
   auto at = moves_.find(ends.id);
   if (at == moves_.end()) {
@@ -384,7 +384,7 @@ task<errc> move_engine::switch_gated(move_ptr m, switch_result& out) {
   co_return status;
 }
 
-task<errc> move_engine::end(data_plane::move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed) {
+task<errc> move_engine::end(move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed) {
   gate_closed = std::chrono::nanoseconds{0};
   const auto from_tier = shards_.tier_of(ends.from_tier);
   const auto to_tier = shards_.tier_of(ends.to_tier);

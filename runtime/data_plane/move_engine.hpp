@@ -47,10 +47,10 @@ public:
   move_engine(reactor& on, shard_table& shards, fabric& carrier, copy_budget& budget, foreground_load& load,
               move_limits limits = {});
 
-  task<errc> begin(data_plane::move_ends ends);
-  task<copy_round> copy(data_plane::move_ends ends, uint64_t bytes_max);
-  task<switch_result> switch_over(data_plane::move_ends ends);
-  task<errc> end(data_plane::move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed);
+  task<errc> begin(move_ends ends);
+  task<copy_round> copy(move_ends ends, uint64_t bytes_max);
+  task<switch_result> switch_over(move_ends ends);
+  task<errc> end(move_ends ends, bool committed, std::chrono::nanoseconds& gate_closed);
 
   /// Ends every copying where it is, as a crash would; the sinks stay as they are, to be resumed or removed.
   task<void> stop();

@@ -109,23 +109,22 @@ task<void> run_verify(reactor_core& core, std::string tier, shard_id id, generat
   done(status, bad_blocks);
 }
 
-task<void> run_begin(reactor_core& core, data_plane::move_ends ends, data_plane::callback<errc> done) {
+task<void> run_begin(reactor_core& core, move_ends ends, data_plane::callback<errc> done) {
   auto status = co_await core.moves().begin(ends);
   done(status);
 }
 
-task<void> run_copy(reactor_core& core, data_plane::move_ends ends, uint64_t bytes_max,
-                    data_plane::callback<copy_round> done) {
+task<void> run_copy(reactor_core& core, move_ends ends, uint64_t bytes_max, data_plane::callback<copy_round> done) {
   auto round = co_await core.moves().copy(ends, bytes_max);
   done(round);
 }
 
-task<void> run_switch(reactor_core& core, data_plane::move_ends ends, data_plane::callback<switch_result> done) {
+task<void> run_switch(reactor_core& core, move_ends ends, data_plane::callback<switch_result> done) {
   auto result = co_await core.moves().switch_over(ends);
   done(result);
 }
 
-task<void> run_end(reactor_core& core, data_plane::move_ends ends, bool committed,
+task<void> run_end(reactor_core& core, move_ends ends, bool committed,
                    data_plane::callback<errc, std::chrono::nanoseconds> done) {
   std::chrono::nanoseconds closed{0};
   auto status = co_await core.moves().end(ends, committed, closed);

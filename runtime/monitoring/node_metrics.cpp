@@ -118,7 +118,7 @@ std::string node_metrics::render(const node_snapshot& x) {
     uint64_t sizes = 0, allocated = 0, attached = 0, unknown = 0;
     for (const auto& v : *x.volumes) {
       sizes += v.record.spec.size_bytes;
-      attached += v.record.attached;
+      attached += v.record.attached();
       if (v.contents_known)
         allocated += v.allocated_bytes;
       else

@@ -165,7 +165,8 @@ rebuilt_catalog rebuild(const rebuild_evidence& in) {
       }
       known[record.id] = record;
       out.next_volume = std::max(out.next_volume, record.id.value() + 1);
-      out.next_holder = std::max(out.next_holder, record.holder.value() + 1);
+      for (const auto& x : record.attachments)
+        out.next_holder = std::max(out.next_holder, x.holder.value() + 1);
       names.insert(record.spec.name);
     } else if (entry.key.starts_with(key::former_tiers)) {
       out.others.push_back(entry);

@@ -189,7 +189,7 @@ void gateway::volume_resize(std::string volume, uint64_t size_bytes, answer<volu
         r.ask_actor(
           actor,
           [&r, finish](const volume_record& after) {
-            if (!after.attached)
+            if (!after.attached())
               return finish(after);
             r.template ask<host_supervisor_actor>(
               path::host, [finish, after] { finish(after); }, atom::resize_v, after.id, after.spec.size_bytes);
@@ -217,7 +217,7 @@ void gateway::volume_attach(std::string volume, answer<attachment> done) const {
   run<attachment>(std::move(done), [volume](auto& r) {
     with_volume(r, volume, [&r](const volume_record& record) {
       r.template ask<host_supervisor_actor>(
-        path::host, [&r](const attachment& x) { r.finish(x); }, atom::attach_v, record.id);
+        path::host, [&r](const attachment& x) { r.finish(x); }, atom::attach_v, record.id, false);
     });
   });
 }
@@ -466,15 +466,15 @@ void gateway::complete(bridge& on, std::vector<volume_info> volumes,
   const auto host = parts_.directory->get<host_supervisor_actor>(path::host);
   bool any = false;
   for (auto& x : *all) {
-    x.clients_known = !x.record.attached;
-    any |= x.record.attached;
+    x.clients_known = !x.record.attached();
+    any |= x.record.attached();
   }
   if (!host || !any)
     return then(std::move(*all));
   auto counted = [all, then](const std::map<volume_id, volume_counters>& counters) {
     for (auto& x : *all)
       // Attached and without a port: it is being opened, or its agent restarts.
-      if (auto at = counters.find(x.record.id); x.record.attached && at != counters.end()) {
+      if (auto at = counters.find(x.record.id); x.record.attached() && at != counters.end()) {
         x.connections = at->second.connections;
         x.clients_known = !x.uri.empty();
       }

@@ -310,7 +310,7 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
       return refuse(make_error(errc::invalid_argument, "file \"" + file + "\" is no absolute path"));
     if (!plane_)
       return refuse(make_error(errc::unsupported, "this node has no data path"));
-    if (!record.attached)
+    if (!record.attached())
       return refuse(make_error(errc::volume_detached, record.spec.name));
     if (!recordings_->by_volume[record.id.value()].expired())
       return refuse(make_error(errc::already_exists, "volume " + record.spec.name + " is being recorded"));

@@ -178,7 +178,7 @@ public:
     auto record = node.ask<volume_record, volume_directory_actor>(path::volumes, atom::create_v, spec);
     BOOST_REQUIRE_MESSAGE(!!record, "create: " << (record ? "" : context_of(record.error())));
     volume = record->id;
-    auto attached = node.ask<attachment, host_supervisor_actor>(path::host, atom::attach_v, volume);
+    auto attached = node.ask<attachment, host_supervisor_actor>(path::host, atom::attach_v, volume, false);
     BOOST_REQUIRE_MESSAGE(!!attached, "attach: " << (attached ? "" : context_of(attached.error())));
     vm.emplace(node, volume);
   }

@@ -48,12 +48,16 @@ inline volume_actor::behavior_type fake_volume(volume_actor::pointer, shared_man
       return make_error(errc::unsupported);
     },
     [=](atom::resize, uint64_t) -> caf::result<volume_record> { return make_error(errc::unsupported); },
-    [=](atom::attach, holder_id holder) -> caf::result<volume_record> {
+    [=](atom::attach, const volume_attachment& to, bool shared) -> caf::result<volume_record> {
       auto& x = of->volumes.at(id);
-      if (holder.value() != 0 && x.attached)
+      if (x.attached() && !shared)
         return make_error(errc::volume_attached, x.spec.name);
-      x.attached = holder.value() != 0;
-      x.holder = holder;
+      x.attachments.push_back(to);
+      return x;
+    },
+    [=](atom::detach, holder_id holder) -> caf::result<volume_record> {
+      auto& x = of->volumes.at(id);
+      std::erase_if(x.attachments, [holder](auto& a) { return a.holder == holder; });
       return x;
     },
     [=](atom::remove) -> caf::result<volume_record> { return make_error(errc::unsupported); },

@@ -211,37 +211,45 @@ BOOST_AUTO_TEST_CASE(a_volume_grows_and_shrinks_only_where_nothing_is) {
   BOOST_REQUIRE(ask<shard_home>(volume_of(v.id), atom::create_v, shard_index{9}));
   BOOST_TEST((resize((40ull << 20) - 512) == errc::invalid_argument));
   BOOST_TEST((resize(40ull << 20) == errc::none));
-  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, holder_id{5}));
+  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, volume_attachment{holder_id{5}, "h"}, false));
   BOOST_TEST((resize(44ull << 20) == errc::none));
   BOOST_TEST((resize(40ull << 20) == errc::volume_attached));
   auto record = ask<volume_record>(volumes(), atom::get_v, std::string{"vm1"});
   BOOST_TEST(record->spec.size_bytes == 44ull << 20);
 }
 
-BOOST_AUTO_TEST_CASE(one_holder_attaches_at_a_time) {
+BOOST_AUTO_TEST_CASE(one_holder_attaches_at_a_time_unless_it_is_shared) {
   auto v = make(spec("vm1"));
-  auto attach = [&](uint64_t holder) {
-    return refusal<volume_record>(volume_of(v.id), atom::attach_v, holder_id{holder});
+  auto attach = [&](uint64_t holder, const char* host = "a", bool shared = false) {
+    return refusal<volume_record>(volume_of(v.id), atom::attach_v, volume_attachment{holder_id{holder}, host}, shared);
   };
+  BOOST_TEST((attach(0) == errc::invalid_argument));
+  BOOST_TEST((attach(5, "") == errc::invalid_argument));
   BOOST_TEST((attach(5) == errc::none));
   BOOST_TEST((attach(5) == errc::none));
   BOOST_TEST((attach(6) == errc::volume_attached));
   restart_volumes();
   auto record = ask<volume_record>(volumes(), atom::get_v, std::string{"vm1"});
-  BOOST_TEST(record->attached);
-  BOOST_TEST((record->holder == holder_id{5}));
+  BOOST_REQUIRE(record->of(holder_id{5}));
   BOOST_TEST((attach(6) == errc::volume_attached));
-  BOOST_TEST((attach(0) == errc::none));
-  BOOST_TEST((attach(6) == errc::none));
+  BOOST_TEST((attach(6, "b") == errc::volume_attached));
+  BOOST_TEST((attach(6, "a", true) == errc::volume_attached));
+  BOOST_TEST((attach(5, "b", true) == errc::volume_attached));
+  BOOST_TEST((attach(6, "b", true) == errc::none));
+  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::detach_v, holder_id{5}));
+  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::detach_v, holder_id{5}));
+  record = ask<volume_record>(volumes(), atom::get_v, std::string{"vm1"});
+  BOOST_REQUIRE(record->attachments.size() == 1u);
+  BOOST_TEST(record->at("b"));
 }
 
 BOOST_AUTO_TEST_CASE(a_removal_frees_the_name_at_once_and_the_shards_in_the_background) {
   auto v = make(spec("vm1", 4ull << 30));
   for (uint64_t i = 0; i < 200; ++i)
     BOOST_REQUIRE(ask<shard_home>(volume_of(v.id), atom::create_v, shard_index{i}));
-  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, holder_id{5}));
+  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, volume_attachment{holder_id{5}, "h"}, false));
   BOOST_TEST((refusal<volume_record>(volume_of(v.id), atom::remove_v) == errc::volume_attached));
-  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, holder_id{0}));
+  BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::detach_v, holder_id{5}));
   tiers["fast"]->remove_refusals = {errc::none, errc::unavailable, errc::device_failed};
   auto removed = ask<volume_record>(volume_of(v.id), atom::remove_v);
   BOOST_REQUIRE(removed);

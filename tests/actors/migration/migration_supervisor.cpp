@@ -40,7 +40,7 @@ struct migration_fixture : actor_fixture {
     auto record = ask<volume_record>(find<volume_directory_actor>(path::volumes), atom::create_v, spec);
     BOOST_REQUIRE(record);
     volume = record->id;
-    BOOST_REQUIRE(ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, volume));
+    BOOST_REQUIRE(ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, volume, false));
     if (shards > 0) {
       plane->need(volume, shard_index{0}, shards, true);
       advance(500ms);

@@ -110,7 +110,7 @@ struct console_fixture : actor_fixture {
     spec.size_bytes = 1ull << 30;
     auto made = ask<volume_record>(find<volume_directory_actor>(path::volumes), atom::create_v, spec);
     BOOST_REQUIRE(made);
-    BOOST_REQUIRE(ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, made->id));
+    BOOST_REQUIRE(ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, made->id, false));
     return made->id;
   }
   /// A VM writes to a shard, so that it exists and is leased.
@@ -165,7 +165,7 @@ BOOST_AUTO_TEST_CASE(lets_every_kind_of_actor_say_how_it_is) {
   BOOST_TEST(volume.at("size").number == 1ull << 30);
   BOOST_TEST(volume.at("shards").number >= 1u);
   BOOST_TEST(volume.at("clients").number == 2u);
-  BOOST_TEST(volume.at("attached").number == 1u);
+  BOOST_TEST(volume.at("attachments").number == 1u);
   const auto tier = facts("/n/storage/fast");
   BOOST_TEST(tier.at("capacity").number == 1ull << 40);
   BOOST_TEST(tier.at("shards").number + facts("/n/storage/slow").at("shards").number +

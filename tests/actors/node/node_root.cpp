@@ -35,7 +35,7 @@ struct node_fixture : actor_fixture {
     return *made;
   }
   attachment attach(volume_id id) {
-    auto attached = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, id);
+    auto attached = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, id, false);
     BOOST_REQUIRE(attached);
     return *attached;
   }
@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(every_actor_heals_when_it_is_killed) {
       static uint64_t index = 0;
       BOOST_TEST(route_comes(v.id, ++index, true));
       BOOST_TEST(route_comes(v.id, 0, true));
-      auto again = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, v.id);
+      auto again = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, v.id, false);
       BOOST_REQUIRE(again);
       BOOST_TEST((again->holder == before.holder));
       auto record = ask<volume_record>(find<volume_directory_actor>(path::volumes), atom::get_v, std::string{"vm1"});
@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE(a_killed_root_takes_everything_along_and_the_next_one_finds
   root = spawn(node_root, context);
   advance(5s);
   BOOST_TEST(route_comes(v.id, 1, true));
-  auto again = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, v.id);
+  auto again = ask<attachment>(find<host_supervisor_actor>(path::host), atom::attach_v, v.id, false);
   BOOST_REQUIRE(again);
   BOOST_TEST((again->holder == before.holder));
 }

@@ -13,13 +13,12 @@ BOOST_AUTO_TEST_CASE(records_are_read_as_they_were_written) {
   v.id = volume_id{7};
   v.spec = {"vm1", 1ull << 40, 4ull << 20, true, "fast", sensitivity::high};
   v.created_at = 1'700'000'000;
-  v.attached = true;
-  v.holder = holder_id{~0ull};
+  v.attachments = {{holder_id{~0ull}, "a"}, {holder_id{1}, "b"}};
   v.removing = true;
   volume_record v2;
   BOOST_REQUIRE(!decode(encode(v), v2));
   BOOST_TEST(encode(v2) == encode(v));
-  BOOST_TEST((v2.holder == v.holder));
+  BOOST_TEST((v2.attachments == v.attachments));
   BOOST_TEST(v2.spec.name == "vm1");
 
   shard_home h{{volume_id{7}, shard_index{12}}, "slow", generation{3}, epoch{5ull << 32 | 1}}, h2;
@@ -48,7 +47,7 @@ BOOST_AUTO_TEST_CASE(keys_sort_as_their_numbers) {
 BOOST_AUTO_TEST_CASE(unknown_fields_are_ignored_and_missing_ones_have_their_default) {
   volume_record v;
   BOOST_REQUIRE(!decode(R"({"id":1,"name":"a","size":512,"shard_size":4194304,"colour":{"r":1}})", v));
-  BOOST_TEST(!v.attached);
+  BOOST_TEST(!v.attached());
   BOOST_TEST((v.spec.sensitive == sensitivity::normal));
 }
 
@@ -57,7 +56,9 @@ BOOST_AUTO_TEST_CASE(what_is_no_record_is_refused) {
   for (auto text :
        {"", "null", "[]", "{", "{}", R"({"id":0,"shard_size":4194304})", R"({"id":-1,"shard_size":4194304})",
         R"({"id":1,"shard_size":0})", R"({"id":1,"shard_size":4194305})", R"({"id":1,"shard_size":4194304,"name":5})",
-        R"({"id":1,"shard_size":4194304,"sensitivity":3})", R"({"id":1,"shard_size":4194304,"attached":1})"})
+        R"({"id":1,"shard_size":4194304,"sensitivity":3})", R"({"id":1,"shard_size":4194304,"attachments":1})",
+        R"({"id":1,"shard_size":4194304,"attachments":[1]})",
+        R"({"id":1,"shard_size":4194304,"attachments":[{"holder":"a"}]})"})
     BOOST_TEST((code_of(decode(text, v)) == errc::bad_format), text);
   shard_home h;
   const auto good = key::shard({volume_id{1}, shard_index{1}});

@@ -7,8 +7,8 @@ namespace varve::test {
 struct move_fixture : plane_fixture {
   explicit move_fixture(uint64_t seed = 1) : plane_fixture(seed) {}
 
-  data_plane::move_ends ends_of(uint64_t index, uint64_t id = 1) {
-    data_plane::move_ends x;
+  move_ends ends_of(uint64_t index, uint64_t id = 1) {
+    move_ends x;
     x.id = migration_id{id};
     x.shard = {volume, shard_index{index}};
     x.from_tier = homes[index].tier;
@@ -17,14 +17,14 @@ struct move_fixture : plane_fixture {
     x.to = generation{x.from.value() + 1};
     return x;
   }
-  errc begin(const data_plane::move_ends& x) { return call(&data_plane::begin_move, x); }
-  copy_round copy(const data_plane::move_ends& x, uint64_t most = ~uint64_t{0}) {
+  errc begin(const move_ends& x) { return call(&data_plane::begin_move, x); }
+  copy_round copy(const move_ends& x, uint64_t most = ~uint64_t{0}) {
     return call_for<copy_round>([&](auto done) { plane->copy_some(x, most, done); });
   }
-  switch_result switch_over(const data_plane::move_ends& x) {
+  switch_result switch_over(const move_ends& x) {
     return call_for<switch_result>([&](auto done) { plane->switch_move(x, done); });
   }
-  errc end(const data_plane::move_ends& x, bool committed, std::chrono::nanoseconds* closed = nullptr) {
+  errc end(const move_ends& x, bool committed, std::chrono::nanoseconds* closed = nullptr) {
     auto [status, time] = call_for<std::pair<errc, std::chrono::nanoseconds>>([&](auto done) {
       plane->end_move(x, committed, [done](errc e, std::chrono::nanoseconds t) { done({e, t}); });
     });
@@ -33,7 +33,7 @@ struct move_fixture : plane_fixture {
     return status;
   }
   /// What the catalog's commit does.
-  void commit(const data_plane::move_ends& x) { homes[x.shard.index.value()] = {x.to_tier, x.to}; }
+  void commit(const move_ends& x) { homes[x.shard.index.value()] = {x.to_tier, x.to}; }
 
   /// kill -9: the media stay, everything else is gone.
   void crash() {

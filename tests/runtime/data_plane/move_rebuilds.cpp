@@ -53,7 +53,7 @@ struct rebuilt_move {
     }
   }
 
-  void step(const data_plane::move_ends& x) {
+  void step(const move_ends& x) {
     auto next = [this, x](auto&&...) { step(x); };
     switch (steps++) {
     case 0: on.plane->begin_move(x, next); break;

@@ -382,7 +382,7 @@ struct flooded_move : move_fixture {
     BOOST_TEST(counters().errors == 0u);
   }
 
-  data_plane::move_ends x;
+  move_ends x;
   writer w{*this, 0};
 };
 

@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(changes_that_overlap_while_they_are_mirrored_leave_both_end
         }
       };
       for (uint64_t id = 1; id <= 3; ++id) {
-        data_plane::move_ends ends;
+        move_ends ends;
         ends.id = migration_id{id};
         ends.shard = node.shard;
         ends.from_tier = node.tier;
@@ -258,7 +258,7 @@ BOOST_AUTO_TEST_CASE(a_crash_at_any_moment_of_a_move_between_file_tiers_loses_no
         busy[block] = {std::move(x), value};
         node.plane->backend(volume)->submit(*busy[block].first);
       };
-      data_plane::move_ends ends;
+      move_ends ends;
       ends.id = migration_id{1};
       ends.shard = node.shard;
       ends.from_tier = "fast";
@@ -403,7 +403,7 @@ BOOST_AUTO_TEST_CASE(threads_rings_files_and_memory_work_together_and_stop) {
         BOOST_TEST(std::system(script.c_str()) == 0);
       }
     // A move between a real memory and a real file tier while it is read.
-    data_plane::move_ends ends;
+    move_ends ends;
     ends.id = migration_id{1};
     ends.shard = {volume_id{1}, shard_index{0}};
     ends.from_tier = "memory";

@@ -16,7 +16,7 @@ node_snapshot full() {
   x.status.emplace();
   x.status->findings = {{"TIER_FAILED", "error", "t"}, {"TIER_FAILED", "error", "u"}};
   x.volumes.emplace(3);
-  x.volumes->at(0).record.attached = true;
+  x.volumes->at(0).record.attachments.emplace_back();
   x.volumes->at(0).contents_known = x.volumes->at(1).contents_known = true;
   x.volumes->at(0).allocated_bytes = 4096;
   x.volumes->at(1).allocated_bytes = 8192;

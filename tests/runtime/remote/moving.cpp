@@ -88,10 +88,10 @@ struct moving_fixture : remote_fixture {
       x.release(x);
     return result;
   }
-  data_plane::move_ends ends(uint64_t id, const std::string& from, const std::string& to, uint64_t of) {
+  move_ends ends(uint64_t id, const std::string& from, const std::string& to, uint64_t of) {
     return {migration_id{id}, {volume, shard_index{0}}, from, to, generation{of}, generation{of + 1}};
   }
-  void move(const data_plane::move_ends& x) {
+  void move(const move_ends& x) {
     BOOST_TEST((run(core->moves().begin(x)) == errc::none));
     for (;;) {
       auto round = run(core->moves().copy(x, 64 << 10));

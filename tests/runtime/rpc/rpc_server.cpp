@@ -30,7 +30,7 @@ volume_record vm1() {
   volume_record x;
   x.id = volume_id{7};
   x.spec = {"vm1", 64ull << 20, 4ull << 20, false, "", sensitivity::normal};
-  x.attached = true;
+  x.attachments = {{holder_id{1}, "h"}};
   return x;
 }
 
@@ -60,7 +60,8 @@ volume_actor::behavior_type fake_volume(volume_actor::pointer self) {
       x.spec.size_bytes = size;
       return x;
     },
-    [](atom::attach, holder_id) { return vm1(); },
+    [](atom::attach, const volume_attachment&, bool) { return vm1(); },
+    [](atom::detach, holder_id) { return vm1(); },
     [self](atom::remove) -> caf::result<volume_record> { return make_error(errc::volume_attached, "vm1"); },
   };
 }
@@ -87,8 +88,8 @@ volume_directory_actor::behavior_type fake_directory(volume_directory_actor::poi
 
 host_supervisor_actor::behavior_type fake_host(host_supervisor_actor::pointer self, std::shared_ptr<uint64_t> resized) {
   return {
-    [](atom::attach, volume_id id) {
-      return attachment{id, holder_id{1}, "nbd+unix:///vm1?socket=/s", "/s"};
+    [](atom::attach, volume_id id, bool) {
+      return attachment{id, holder_id{1}, "nbd+unix:///vm1?socket=/s", "/s", "h"};
     },
     [self](atom::detach, volume_id, bool force) -> caf::result<void> {
       if (force)
@@ -97,7 +98,7 @@ host_supervisor_actor::behavior_type fake_host(host_supervisor_actor::pointer se
     },
     [resized](atom::resize, volume_id, uint64_t size) { *resized = size; },
     [](atom::list) {
-      return std::vector<attachment>{{volume_id{7}, holder_id{1}, "nbd+unix:///vm1?socket=/s", "/s"}};
+      return std::vector<attachment>{{volume_id{7}, holder_id{1}, "nbd+unix:///vm1?socket=/s", "/s", "h"}};
     },
   };
 }

@@ -30,10 +30,10 @@ constexpr caf::timespan t(int64_t x) {
 BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   volume_spec spec{"vm1", 20ull << 30, 1 << 20, true, "fast", sensitivity::high};
   goes_there_and_back<wire::VolumeSpec>(spec);
-  volume_record record{volume_id{1}, spec, 2, true, holder_id{3}, true};
+  volume_record record{volume_id{1}, spec, 2, {{holder_id{3}, "a"}, {holder_id{4}, "b"}}, true};
   goes_there_and_back<wire::Volume>(volume_info{record, 4, 5, "nbd+unix:///vm1?socket=/s", 6, true, false});
   goes_there_and_back<wire::Volume>(volume_info{record, 4, 5, "nbd+unix:///vm1?socket=/s", 6, false, true});
-  goes_there_and_back<wire::Attachment>(attachment{volume_id{1}, holder_id{2}, "u", "p"});
+  goes_there_and_back<wire::Attachment>(attachment{volume_id{1}, holder_id{2}, "u", "p", "h"});
   shard_home home{{volume_id{1}, shard_index{2}}, "fast", generation{3}, epoch{4}};
   goes_there_and_back<wire::Shard>(shard_info{home, 5, 6, 7, true, 8, 9, "write", migration_id{10}});
   tier_info tier{"fast", "file", true, "direct", "/t", 1,  2,  3,  4,  5.5, true, "up", "p",
