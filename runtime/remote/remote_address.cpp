@@ -1,6 +1,7 @@
 #include "runtime/remote/remote_address.hpp"
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <memory>
 
@@ -86,6 +87,18 @@ int connect_tcp(const std::string& address) {
     return -error;
   }
   return fd;
+}
+
+std::string port_above(const std::string& address, uint16_t by) {
+  const auto colon = address.rfind(':');
+  if (colon == std::string::npos)
+    return {};
+  unsigned port = 0;
+  const auto* end = address.data() + address.size();
+  const auto [rest, error] = std::from_chars(address.data() + colon + 1, end, port);
+  if (error != std::errc{} || rest != end || port + by > 65535)
+    return {};
+  return address.substr(0, colon + 1) + std::to_string(port + by);
 }
 
 std::string local_address(int fd) {

@@ -30,6 +30,7 @@ uint16_t remote_client::tier(const std::string& name) {
   // In the middle of a session: its position comes with the next one.
   tier_names_.push_back(name);
   tier_positions_.push_back(static_cast<uint16_t>(remote::tiers_max));
+  tier_boots_.push_back(0);
   if (open_)
     cut("asks for the position of another tier");
   return static_cast<uint16_t>(tier_names_.size() - 1);
@@ -54,8 +55,9 @@ task<void> remote_client::run() {
     expire();
     if (closing_)
       break;
-    co_await pause(wait);
-    wait = std::min(wait * 2, options_.retry_max);
+    if (!std::exchange(hurried_, false))
+      co_await pause(wait);
+    wait = std::exchange(hurried_, false) ? options_.retry_min : std::min(wait * 2, options_.retry_max);
   }
   for (auto* of : {&waiting_, &nowhere_})
     while (auto* x = of->pop())
@@ -79,8 +81,16 @@ task<void> remote_client::pause(std::chrono::nanoseconds time) {
   co_await limit.stop();
 }
 
+void remote_client::hurry() {
+  if (open_)
+    return;
+  hurried_ = true;
+  wake_.set();
+}
+
 /// From the connection to its end: why it ended.
 task<std::string> remote_client::session() {
+  hurried_ = false;
   const auto fd = options_.connect();
   if (fd < 0)
     co_return "cannot connect: " + std::string{std::strerror(-fd)};
@@ -467,7 +477,7 @@ std::string remote_client::begin_reply(const remote::reply& reply) {
   auto& x = *slots_[reply.tag].request;
   if (x.header.sequence != reply.sequence || x.replied)
     return "a reply to nothing";
-  if (reply.boot != boot_)
+  if (reply.boot != tier_boots_[x.tier])
     return "a reply of another boot";
   const auto& header = x.header;
   const auto prefix = remote::prefix_bytes(header.op, header.offset, header.length);

@@ -40,9 +40,9 @@ struct remote_client_options {
   /// Tries the socket before the ring. Off where descriptors are not real.
   bool direct = true;
 
-  /// The server's boot id is another than it was: what was acknowledged before and not flushed may be gone. Before any
-  /// request of the new session is sent. May be empty.
-  std::function<void(uint64_t before, uint64_t now)> on_boot;
+  /// The write verifier of a tier is another than it was: what was acknowledged before and not flushed may be gone.
+  /// Before any request of the new session is sent. May be empty.
+  std::function<void(const std::string& tier, uint64_t before, uint64_t now)> on_boot;
   /// A session has opened (empty) or ended, or could not be opened (why). May be empty.
   std::function<void(const std::string& why)> on_session;
   std::function<void(std::span<std::byte>)> random = remote::fill_random;
@@ -122,9 +122,10 @@ public:
   /// have ends with errc::not_found.
   uint16_t tier(const std::string& name);
 
+  /// Something has changed, a new key say: the next try to connect is now.
+  void hurry();
+
   bool connected() const noexcept { return open_; }
-  /// Of the server, as of the last session; 0 before the first.
-  uint64_t boot() const noexcept { return boot_; }
   const remote_client_counters& counters() const noexcept { return counters_; }
   size_t in_flight() const noexcept { return in_flight_; }
 
@@ -203,14 +204,15 @@ private:
   remote_client_counters counters_;
   std::vector<std::string> tier_names_;
   std::vector<uint16_t> tier_positions_; // by number, in this session
+  std::vector<uint64_t> tier_boots_;     // 0: not seen yet
 
   std::unique_ptr<remote_stream> stream_;
   bool open_ = false;
   bool closing_ = false;
   bool running_ = false;
+  bool hurried_ = false;
   std::string why_; // the session was cut
   uint64_t session_ = 0;
-  uint64_t boot_ = 0;
   boot_time shake_until_{-1};
   uint64_t sequence_ = 0;
   uint64_t bytes_max_ = 0;

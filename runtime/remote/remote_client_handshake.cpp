@@ -101,13 +101,16 @@ task<std::string> remote_client::shake_hands() {
     slots_[i].next_free = i + 1;
   free_slot_ = 0;
   for (size_t i = 0; i < tier_names_.size(); ++i) {
-    auto at = std::find(welcome.tiers.begin(), welcome.tiers.end(), tier_names_[i]);
+    auto at =
+      std::find_if(welcome.tiers.begin(), welcome.tiers.end(), [&](auto& x) { return x.name == tier_names_[i]; });
     tier_positions_[i] =
       at == welcome.tiers.end() ? remote::tiers_max : static_cast<uint16_t>(at - welcome.tiers.begin());
+    if (at == welcome.tiers.end())
+      continue;
+    const auto before = std::exchange(tier_boots_[i], at->boot);
+    if (before != 0 && before != at->boot && options_.on_boot)
+      options_.on_boot(tier_names_[i], before, at->boot);
   }
-  const auto before = std::exchange(boot_, challenge.boot);
-  if (before != 0 && before != boot_ && options_.on_boot)
-    options_.on_boot(before, boot_);
   co_return std::string{};
 }
 

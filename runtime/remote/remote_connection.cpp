@@ -243,7 +243,6 @@ std::string remote_connection::parse() {
     x.reply = {};
     x.reply.tag = header.tag;
     x.reply.sequence = header.sequence;
-    x.reply.boot = options.boot;
     x.prefix.clear();
     x.data_bytes = 0;
     expect_large_ = header.payload > large_bytes;

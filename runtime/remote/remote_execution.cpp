@@ -37,8 +37,11 @@ void remote_connection::execute(incoming_request& x) {
   ++server_.load_.in_flight;
   server_.load_.last = reactor_.now();
   const auto& header = x.header;
-  if (header.tier >= server_.shards_.tiers())
+  if (header.tier >= server_.tiers_.size())
     return completed(x, errc::not_found);
+  x.reply.boot = server_.tiers_[header.tier].boot;
+  if (header.id.volume.value() % server_.options_.parts != server_.options_.part)
+    return completed(x, errc::unavailable);
   if (remote::of_control(header.op) && rights_ != remote_rights::control)
     return completed(x, errc::unsupported);
   // Where the storage checks the sums itself, once for both, it is left to it.

@@ -80,7 +80,6 @@ task<std::string> remote_connection::shake_hands() {
   remote::challenge challenge;
   challenge.version = std::min(hello.version_max, remote::version_max);
   challenge.features = hello.features & remote::features_known;
-  challenge.boot = server_.options_.boot;
   server_.options_.random(challenge.nonce);
   const auto asked = encode(challenge);
   auto sent = co_await say(asked);

@@ -186,7 +186,6 @@ std::vector<std::byte> encode(const challenge& x) {
   writer to{frame::challenge, 64};
   to.put(x.version);
   to.put(x.features);
-  to.put(x.boot);
   to.put(x.nonce);
   return to.finish();
 }
@@ -203,8 +202,10 @@ std::vector<std::byte> encode(const welcome& x) {
   to.put(x.requests_max);
   to.put(x.bytes_max);
   to.put(static_cast<uint16_t>(x.tiers.size()));
-  for (auto& tier : x.tiers)
-    to.put(tier);
+  for (auto& tier : x.tiers) {
+    to.put(tier.name);
+    to.put(tier.boot);
+  }
   return to.finish();
 }
 
@@ -260,7 +261,6 @@ bool decode(std::span<const std::byte> whole, challenge& x) noexcept {
   reader from{whole};
   from.get(x.version);
   from.get(x.features);
-  from.get(x.boot);
   from.get(x.nonce);
   return from.over();
 }
@@ -281,8 +281,10 @@ bool decode(std::span<const std::byte> whole, welcome& x) {
   if (tiers > tiers_max)
     return false;
   x.tiers.resize(tiers);
-  for (auto& tier : x.tiers)
-    from.get(tier, tier_name_bytes_max);
+  for (auto& tier : x.tiers) {
+    from.get(tier.name, tier_name_bytes_max);
+    from.get(tier.boot);
+  }
   return from.over() && x.requests_max > 0;
 }
 

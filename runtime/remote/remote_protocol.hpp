@@ -85,12 +85,19 @@ struct hello {
 struct challenge {
   uint16_t version = 0;
   uint64_t features = 0;
-  uint64_t boot = 0;
   remote::nonce nonce{};
 };
 
 struct proof {
   remote::mac mac{};
+};
+
+struct served_tier {
+  std::string name;
+  /// The write verifier, which each reply about one of its shards carries, too.
+  uint64_t boot = 0;
+
+  bool operator==(const served_tier&) const = default;
 };
 
 struct welcome {
@@ -99,7 +106,7 @@ struct welcome {
   uint32_t requests_max = 0;
   uint64_t bytes_max = 0;
   /// By position, as requests name them.
-  std::vector<std::string> tiers;
+  std::vector<served_tier> tiers;
 };
 
 /// Why a handshake ends. Numbers are never used again.

@@ -24,8 +24,13 @@ remote_server::remote_server(reactor& on, shard_table& shards, foreground_load& 
                              remote_server_options options)
   : reactor_(on), shards_(shards), load_(load), keys_(keys), options_(std::move(options)) {
   assert(options_.bytes_max >= remote::payload_bytes_max + (64u << 10) && options_.requests_max > 0);
-  for (size_t i = 0; i < shards.tiers(); ++i)
-    tiers_.push_back(shards.store(static_cast<uint16_t>(i)).options().name);
+  for (size_t i = 0; i < shards.tiers(); ++i) {
+    const auto& store = shards.store(static_cast<uint16_t>(i));
+    if (store.remote())
+      break; // they are the last
+    const auto& tier = store.options();
+    tiers_.push_back({tier.name, tier.kind == tier_kind::memory ? options_.volatile_boot : options_.boot});
+  }
 }
 
 remote_server::~remote_server() {

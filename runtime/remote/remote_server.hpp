@@ -77,7 +77,8 @@ private:
   session_keys& keys_;
   const remote_server_options options_;
   remote_server_counters counters_;
-  std::vector<std::string> tiers_;
+  /// This node's own: what it has of others' is not for third ones.
+  std::vector<remote::served_tier> tiers_;
 
   std::vector<int> listening_;
   std::list<std::unique_ptr<operation>> accepts_;

@@ -13,9 +13,14 @@ namespace varve {
 /// The limits of a remote_server. What its clients can make it hold is bounded by total_bytes_max plus
 /// connections_max * (receive_bytes + requests_max small objects), and one request.
 struct remote_server_options {
-  /// The write verifier: another one whenever what was acknowledged but not flushed may be gone (the machine's boot for
-  /// files; for volatile tiers the process's).
+  /// The write verifiers, of which another one says that what was acknowledged and not flushed may be gone: of file
+  /// tiers the machine's boot (a process that ends takes nothing of theirs with it), of volatile ones the process's.
   uint64_t boot = 0;
+  uint64_t volatile_boot = 0;
+
+  /// Only volumes whose number modulo `parts` is `part` are on this reactor. Requests for others are refused with
+  /// errc::unavailable: a client that thinks of another number of reactors must not open what another one has open.
+  uint32_t part = 0, parts = 1;
 
   /// Those beyond are accepted and closed at once.
   size_t connections_max = 256;

@@ -26,15 +26,41 @@ bool load_sound(const std::vector<std::byte>& from, shard_id id, shard_header& x
 
 } // namespace
 
+task<errc> remote_store_host::perform(remote_request& x) {
+  auto* client = way(x.header.id.volume);
+  if (!client)
+    co_return errc::unavailable;
+  if (client != last_) {
+    tier_ = client->tier(options.tier);
+    last_ = client;
+  }
+  x.tier = tier_;
+  auto status = co_await client->perform(x);
+  // Its client ended: there may be another one by now.
+  co_return status == errc::cancelled ? errc::unavailable : status;
+}
+
 remote_shard::remote_shard(std::shared_ptr<remote_store_host> host, const shard_header& header,
-                           uint64_t allocated_bytes, bool dirty)
+                           uint64_t allocated_bytes, bool dirty, uint64_t boot)
   : host_(std::move(host)), header_(header), epoch_(header.fence), allocated_bytes_(allocated_bytes), dirty_(dirty),
-    dirty_boot_(dirty ? host_->client.boot() : 0) {}
+    dirty_boot_(dirty ? boot : 0) {
+  ++host_->open;
+  if (host_->options.on_open)
+    host_->options.on_open();
+}
+
+remote_shard::~remote_shard() {
+  --host_->open;
+}
+
+void remote_shard::lose() noexcept {
+  if (!std::exchange(lost_, true))
+    ++host_->lost;
+}
 
 remote_request remote_shard::request(remote::op what, uint64_t offset, uint64_t length) const {
   assert(offset <= header_.size && length <= header_.size - offset);
   remote_request x;
-  x.tier = host_->tier;
   x.header.op = what;
   x.header.id = header_.id;
   x.header.generation = header_.generation;
@@ -46,7 +72,10 @@ remote_request remote_shard::request(remote::op what, uint64_t offset, uint64_t 
 
 task<errc> remote_shard::ask(remote_request& x) {
   const auto began = host_->on.now();
-  auto status = co_await host_->client.perform(x);
+  auto status = co_await host_->perform(x);
+  // Its node does not have the tier: for a flush that may change; all else is asked where the shard is now.
+  if (status == errc::not_found)
+    status = x.header.op == remote::op::flush ? errc::unavailable : errc::shard_moved;
   if (status == errc::checksum_mismatch) {
     host_->meter.count_mismatch();
     if (host_->options.as.on_mismatch)
@@ -88,7 +117,7 @@ task<errc> remote_shard::read(uint64_t offset, std::span<std::byte> into) {
 void remote_shard::acknowledged(const remote::reply& x) noexcept {
   // Something acknowledged by an earlier boot is not flushed, and may be gone.
   if (dirty_ && dirty_boot_ != x.boot)
-    lost_ = true;
+    lose();
   if (!dirty_)
     dirty_boot_ = x.boot;
   dirty_ = dirty_ || lost_ || x.flags & remote::flag_dirty;
@@ -109,7 +138,7 @@ task<errc> remote_shard::change_part(remote_request& x) {
   if (status == errc::none)
     acknowledged(x.reply);
   const auto refused = status == errc::stale_epoch || status == errc::shard_moved;
-  if (host_->options.mirror_sums && !refused && x.header.op != remote::op::write_with_sums) {
+  if (mirrors_ && !refused && x.header.op != remote::op::write_with_sums) {
     const auto first = offset / block_size * block_size;
     const auto fetched = co_await fetch_sums(first, remote::blocks_of(offset, length) * block_size);
     if (status == errc::none)
@@ -156,11 +185,12 @@ task<errc> remote_shard::flush() {
   const auto had = dirty_;
   auto x = request(remote::op::flush);
   const auto status = co_await ask(x);
-  if (status != errc::none)
+  // A home that is no more has been replaced by one in which all of this is durable, unless it went with its process.
+  if (status != errc::none && status != errc::shard_moved)
     co_return status;
   // It made durable what the server had; what another boot had acknowledged is not among it.
   if (had && boot != x.reply.boot)
-    lost_ = true;
+    lose();
   if (lost_)
     co_return errc::shard_failed;
   if (covered == changes_)
@@ -171,7 +201,7 @@ task<errc> remote_shard::flush() {
 void remote_shard::extents(uint64_t offset, uint64_t length, std::vector<shard_extent>& out) const {
   if (length == 0)
     return;
-  if (table_ && host_->options.mirror_sums)
+  if (table_ && mirrors_)
     return table_->extents(offset, length, out);
   const auto first = offset / block_size;
   shard_extent all{first * block_size, remote::blocks_of(offset, length) * block_size, block_state::written};
@@ -183,13 +213,15 @@ void remote_shard::extents(uint64_t offset, uint64_t length, std::vector<shard_e
 
 // -- control
 
-task<errc> remote_shard::control(remote::op what, uint64_t argument, uint64_t argument2) {
+task<errc> remote_shard::control(remote::op what, uint64_t argument, uint64_t argument2, uint64_t* boot) {
   auto x = request(what);
   x.header.argument = argument;
   x.header.argument2 = argument2;
   auto status = co_await ask(x);
   if (status == errc::none && !x.answer.empty() && !load_sound(x.answer, header_.id, header_, allocated_bytes_))
     status = errc::bad_format;
+  if (boot)
+    *boot = x.reply.boot;
   co_return status;
 }
 
@@ -218,17 +250,18 @@ task<errc> remote_shard::complete(epoch fence) {
     co_return errc::shard_failed;
   const auto covered = changes_;
   const auto boot = dirty_boot_;
-  auto status = co_await control(remote::op::complete, fence.value(), 0);
+  uint64_t now = 0;
+  auto status = co_await control(remote::op::complete, fence.value(), 0, &now);
   if (status != errc::none)
     co_return status;
   epoch_ = std::max(epoch_, fence);
-  if (dirty_ && boot != host_->client.boot())
-    lost_ = true;
+  if (dirty_ && boot != now)
+    lose();
   if (lost_)
     co_return errc::shard_failed;
   if (covered == changes_)
     dirty_ = false;
-  if (host_->options.mirror_sums)
+  if (mirrors_)
     status = co_await refresh();
   co_return status;
 }
@@ -317,7 +350,7 @@ task<errc> remote_shard::write_with_sums(uint64_t offset, std::span<const std::b
     const auto status = co_await change_part(x);
     if (status != errc::none)
       co_return status;
-    for (size_t i = 0; host_->options.mirror_sums && i < blocks; ++i)
+    for (size_t i = 0; mirrors_ && i < blocks; ++i)
       if (part.states[i] == block_state::written)
         table().set_written(offset / block_size + i, part.crcs[i]);
       else
@@ -330,81 +363,81 @@ task<errc> remote_shard::write_with_sums(uint64_t offset, std::span<const std::b
 }
 
 const block_sums& remote_shard::sums() const noexcept {
-  assert(host_->options.mirror_sums);
+  assert(mirrors_);
   return const_cast<remote_shard*>(this)->table().sums();
+}
+
+task<errc> remote_shard::mirror_sums(bool on) {
+  if (mirrors_ == on || (!on && host_->options.mirror_sums))
+    co_return errc::none;
+  // What is changed while they are fetched fetches its own behind it.
+  mirrors_ = on;
+  auto status = on ? co_await refresh() : errc::none;
+  if (status != errc::none)
+    mirrors_ = false;
+  if (!mirrors_)
+    table_.reset();
+  co_return status;
 }
 
 // -- store
 
-namespace {
+remote_store::remote_store(reactor& on, remote_way way, remote_store_options options)
+  : host_(std::make_shared<remote_store_host>(on, std::move(way), std::move(options))) {}
 
-class remote_store final : public shard_store {
-public:
-  remote_store(reactor& on, remote_client& client, remote_store_options options)
-    : host_(std::make_shared<remote_store_host>(on, client, std::move(options))) {}
+task<opened_shard> remote_store::create(const shard_header& header) {
+  remote_request x;
+  x.header.op = remote::op::create;
+  x.header.id = header.id;
+  x.header.generation = header.generation;
+  x.header.epoch = header.fence;
+  x.header.argument = header.size;
+  x.header.argument2 = header.incomplete;
+  co_return co_await opened(x);
+}
 
-  const shard_store_options& options() const noexcept override { return host_->options.as; }
+task<opened_shard> remote_store::open(shard_id id, generation of) {
+  remote_request x;
+  x.header.op = host_->options.mirror_sums ? remote::op::activate : remote::op::look;
+  x.header.id = id;
+  x.header.generation = of;
+  co_return co_await opened(x);
+}
 
-  task<opened_shard> create(const shard_header& header) override {
-    remote_request x;
-    x.header.op = remote::op::create;
-    x.header.id = header.id;
-    x.header.generation = header.generation;
-    x.header.epoch = header.fence;
-    x.header.argument = header.size;
-    x.header.argument2 = header.incomplete;
-    co_return co_await opened(x);
-  }
+task<errc> remote_store::remove(shard_id id, generation of) {
+  remote_request x;
+  x.header.op = remote::op::remove;
+  x.header.id = id;
+  x.header.generation = of;
+  co_return co_await host_->perform(x);
+}
 
-  task<opened_shard> open(shard_id id, generation of) override {
-    remote_request x;
-    x.header.op = host_->options.mirror_sums ? remote::op::activate : remote::op::look;
-    x.header.id = id;
-    x.header.generation = of;
-    co_return co_await opened(x);
-  }
-
-  task<errc> remove(shard_id id, generation of) override {
-    remote_request x;
-    x.header.op = remote::op::remove;
-    x.header.id = id;
-    x.header.generation = of;
-    x.tier = host_->tier;
-    co_return co_await host_->client.perform(x);
-  }
-
-  device_statistics statistics() const override { return host_->meter.statistics(host_->on.now()); }
-
-private:
-  task<opened_shard> opened(remote_request& x) {
-    opened_shard result;
-    x.tier = host_->tier;
-    result.status = co_await host_->client.perform(x);
-    if (result.status != errc::none)
-      co_return result;
-    shard_header header;
-    uint64_t allocated = 0;
-    if (!load_sound(x.answer, x.header.id, header, allocated)) {
-      result.status = errc::bad_format;
-      co_return result;
-    }
-    auto made = std::make_unique<remote_shard>(host_, header, allocated, (x.reply.flags & remote::flag_dirty) != 0);
-    if (host_->options.mirror_sums) {
-      result.status = co_await made->refresh();
-      if (result.status != errc::none)
-        co_return result;
-    }
-    result.shard = std::move(made);
+task<opened_shard> remote_store::opened(remote_request& x) {
+  opened_shard result;
+  result.status = co_await host_->perform(x);
+  if (result.status != errc::none)
+    co_return result;
+  shard_header header;
+  uint64_t allocated = 0;
+  if (!load_sound(x.answer, x.header.id, header, allocated)) {
+    result.status = errc::bad_format;
     co_return result;
   }
-
-  std::shared_ptr<remote_store_host> host_;
-};
-
-} // namespace
+  auto made =
+    std::make_unique<remote_shard>(host_, header, allocated, (x.reply.flags & remote::flag_dirty) != 0, x.reply.boot);
+  if (host_->options.mirror_sums) {
+    result.status = co_await made->mirror_sums(true);
+    if (result.status != errc::none)
+      co_return result;
+  }
+  result.shard = std::move(made);
+  co_return result;
+}
 
 std::unique_ptr<shard_store> make_remote_store(reactor& on, remote_client& client, remote_store_options options) {
-  return std::make_unique<remote_store>(on, client, std::move(options));
+  client.tier(options.tier); // before there is a session
+  return std::make_unique<remote_store>(
+    on, [&client](volume_id) { return &client; }, std::move(options));
 }
 
 } // namespace varve

@@ -14,21 +14,36 @@ struct remote_store_options {
   shard_store_options as;
   /// The server's name of it.
   std::string tier;
-  /// Keeps the sums of each open shard here, too: what a migration's ends need. Takes a key with
-  /// remote_rights::control. Without it `sums` is not to be asked, and every block counts as written.
+  /// Of each shard from its opening: see shard::mirror_sums. Takes a key with remote_rights::control. Without it `sums`
+  /// is not to be asked, and every block counts as written.
   bool mirror_sums = false;
+  /// Told of each opening, in the middle of it. May be empty.
+  std::function<void()> on_open;
 };
+
+/// Which client leads to the shards of a volume now: it may change from one request to the next. Null: none; what is
+/// asked then ends with errc::unavailable. Clients must give a tier the same number.
+using remote_way = std::function<remote_client*(volume_id)>;
 
 /// What the shards of one remote tier share.
 struct remote_store_host {
-  remote_store_host(varve::reactor& runs_on, remote_client& over, remote_store_options with)
-    : on(runs_on), client(over), options(std::move(with)), tier(over.tier(options.tier)) {}
+  remote_store_host(varve::reactor& runs_on, remote_way over, remote_store_options with)
+    : on(runs_on), way(std::move(over)), options(std::move(with)) {}
+
+  /// Carries a request out; the status.
+  task<errc> perform(remote_request& x);
 
   reactor& on;
-  remote_client& client;
+  remote_way way;
   remote_store_options options;
-  uint16_t tier;
   device_meter meter;
+  size_t open = 0;
+  /// Shards whose acknowledged changes may be gone, so far.
+  uint64_t lost = 0;
+
+private:
+  remote_client* last_ = nullptr;
+  uint16_t tier_ = 0; // its number at `last_`
 };
 
 /// A shard at another node, as its lease's holder or a migration sees it. The far end checks generation and epoch of
@@ -39,8 +54,10 @@ struct remote_store_host {
 /// The header is what the far end said last; its fence is not kept up to date, since it is checked there.
 class remote_shard final : public shard {
 public:
+  /// `dirty`: the server holds acknowledged changes that are not flushed, under that write verifier.
   remote_shard(std::shared_ptr<remote_store_host> host, const shard_header& header, uint64_t allocated_bytes,
-               bool dirty);
+               bool dirty, uint64_t boot);
+  ~remote_shard() override;
 
   /// The epoch that later requests carry: of the lease under which they are made. At first the header's fence;
   /// raised with the fences that are raised through this object.
@@ -64,7 +81,7 @@ public:
   void extents(uint64_t offset, uint64_t length, std::vector<shard_extent>& out) const override;
   /// Without mirror_sums as of its opening.
   uint64_t allocated_bytes() const noexcept override {
-    return table_ && host_->options.mirror_sums ? table_->allocated_bytes() : allocated_bytes_;
+    return table_ && mirrors_ ? table_->allocated_bytes() : allocated_bytes_;
   }
 
   task<errc> checkpoint() override;
@@ -84,6 +101,7 @@ public:
   task<errc> read_with_sums(uint64_t offset, std::span<std::byte> into, block_sums& sums) override;
   task<errc> write_with_sums(uint64_t offset, std::span<const std::byte> from, const block_sums& sums) override;
   const block_sums& sums() const noexcept override;
+  task<errc> mirror_sums(bool on) override;
 
 private:
   struct change;
@@ -96,7 +114,8 @@ private:
   void acknowledged(const remote::reply& x) noexcept;
   void note(uint64_t offset, uint64_t length) noexcept;
   task<errc> fetch_sums(uint64_t offset, uint64_t length);
-  task<errc> control(remote::op what, uint64_t argument, uint64_t argument2);
+  task<errc> control(remote::op what, uint64_t argument, uint64_t argument2, uint64_t* boot = nullptr);
+  void lose() noexcept;
   block_table& table();
 
   std::shared_ptr<remote_store_host> host_;
@@ -104,6 +123,7 @@ private:
   epoch epoch_;
   std::unique_ptr<block_table> table_; // of mirrored sums, or for notes
   uint64_t allocated_bytes_ = 0;
+  bool mirrors_ = false;
   bool dirty_ = false;
   bool lost_ = false;
   uint64_t changes_ = 0;    // acknowledged so far
@@ -111,7 +131,28 @@ private:
 };
 
 /// The shards of a tier at another node, so that a shard table, and with it ports and moves, can have them as its own.
-/// The client outlives it.
+/// The clients outlive it.
+class remote_store final : public shard_store {
+public:
+  remote_store(reactor& on, remote_way way, remote_store_options options);
+
+  const shard_store_options& options() const noexcept override { return host_->options.as; }
+  bool remote() const noexcept override { return true; }
+  task<opened_shard> create(const shard_header& header) override;
+  task<opened_shard> open(shard_id id, generation of) override;
+  task<errc> remove(shard_id id, generation of) override;
+  device_statistics statistics() const override { return host_->meter.statistics(host_->on.now()); }
+
+  size_t open_shards() const noexcept { return host_->open; }
+  uint64_t lost_shards() const noexcept { return host_->lost; }
+
+private:
+  task<opened_shard> opened(remote_request& x);
+
+  std::shared_ptr<remote_store_host> host_;
+};
+
+/// With one client for all volumes.
 std::unique_ptr<shard_store> make_remote_store(reactor& on, remote_client& client, remote_store_options options);
 
 } // namespace varve

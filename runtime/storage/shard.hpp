@@ -134,6 +134,9 @@ public:
   virtual task<errc> write_with_sums(uint64_t offset, std::span<const std::byte> from, const block_sums& sums) = 0;
   /// The stored sums of all blocks, for comparing two homes.
   virtual const block_sums& sums() const noexcept = 0;
+  /// Of a shard at another node: fetches its sums and keeps them here as it is changed, or no longer. Until then `sums`
+  /// and `extents` know nothing of it. At home they are always known.
+  virtual task<errc> mirror_sums(bool) { co_return errc::none; }
 };
 
 } // namespace varve

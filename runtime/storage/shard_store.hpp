@@ -55,6 +55,9 @@ public:
 
   virtual const shard_store_options& options() const noexcept = 0;
 
+  /// Whether its shards are another node's.
+  virtual bool remote() const noexcept { return false; }
+
   /// Makes a shard of holes, durably (file, header, table and folder entry), and opens it.
   /// errc::already_exists, errc::tier_full, errc::device_failed.
   virtual task<opened_shard> create(const shard_header& header) = 0;

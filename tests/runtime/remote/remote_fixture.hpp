@@ -81,7 +81,10 @@ struct remote_fixture : simulated_machine {
     client_options.direct = false;
     client_options.random = server_options.random;
     client_options.on_session = [this](const std::string& why) { sessions.push_back(why); };
-    client_options.on_boot = [this](uint64_t before, uint64_t now) { boots.emplace_back(before, now); };
+    client_options.on_boot = [this](const std::string& tier, uint64_t before, uint64_t now) {
+      if (tier == "files")
+        boots.emplace_back(before, now);
+    };
   }
   ~remote_fixture() {
     x.reset();

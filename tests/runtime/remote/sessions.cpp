@@ -240,7 +240,7 @@ BOOST_FIXTURE_TEST_CASE(a_server_without_the_key_is_not_believed, remote_fixture
   start_client();
   world.advance(10ms);
   (void)network.pull(faked, 65536);
-  auto asked = encode(remote::challenge{1, 0, 5, {}});
+  auto asked = encode(remote::challenge{1, 0, {}});
   network.push(faked, asked);
   world.advance(10ms);
   remote::welcome welcome;
