@@ -47,7 +47,10 @@ struct active_shard {
     return errc::none;
   }
 
-  void enter() noexcept { ++in_flight; }
+  void enter() noexcept {
+    ++in_flight;
+    touched = true;
+  }
   /// May resume who drains; the shard may be gone when it returns.
   void leave() {
     if (--in_flight == 0 && draining)
@@ -69,6 +72,8 @@ struct active_shard {
   bool switching = false;
   /// In its port's flush_set.
   bool unsynced = false;
+  /// By a request, since whoever closes idle shards of other nodes has last looked.
+  bool touched = true;
   /// Set while a move mirrors what is changed here.
   change_follower* follower = nullptr;
   uint32_t draining = 0;

@@ -96,6 +96,12 @@ task<errc> move_engine::open_ends(move_ptr m) {
   status = co_await make_sink(m, fresh);
   if (status != errc::none)
     co_return status;
+  // At another node: what it has is compared here.
+  status = co_await m->sink->shard->mirror_sums(true);
+  if (status == errc::none)
+    status = co_await m->source->shard->mirror_sums(true);
+  if (status != errc::none)
+    co_return status;
   // Notes first, then the list: a write between the two is in both, and copied once too often rather than never.
   m->source->shard->track_changes(true);
   if (fresh) {
@@ -473,8 +479,20 @@ void move_engine::end_mirror(move& m) {
     std::exchange(m.mirror, nullptr)->end();
 }
 
+namespace {
+
+/// Over when it returns: only to begin has to be waited for.
+task<void> forget_sums(shard& x) {
+  (void)co_await x.mirror_sums(false);
+}
+
+} // namespace
+
 void move_engine::release(move& m) {
   end_mirror(m);
+  for (auto* x : {m.source, m.sink})
+    if (x && x->shard)
+      start(forget_sums(*x->shard));
   // Each is set exactly while it is used.
   if (m.source)
     m.source->unuse();

@@ -5,9 +5,14 @@
 namespace varve {
 
 reactor_core::reactor_core(reactor& on, std::vector<std::unique_ptr<shard_store>> stores,
-                           std::unique_ptr<fabric> carrier, copy_budget& budget, nbd_options nbd, move_limits limits)
-  : reactor_(on), nbd_(std::move(nbd)), shards_(on, std::move(stores), *this), fabric_(std::move(carrier)),
-    moves_(on, shards_, *fabric_, budget, load_, limits) {}
+                           std::unique_ptr<fabric> carrier, copy_budget& budget, nbd_options nbd, move_limits limits,
+                           std::unique_ptr<reactor_peers> peers)
+  : reactor_(on), nbd_(std::move(nbd)), peers_(std::move(peers)), shards_(on, std::move(stores), *this),
+    fabric_(std::move(carrier)), moves_(on, shards_, *fabric_, budget, load_, limits) {
+  // On the reactor's thread. Nothing that ends this comes before.
+  if (peers_)
+    on.post([this] { peers_->serve(shards_, load_); });
+}
 
 reactor_core::~reactor_core() {
   // A port that is still open here has requests that a hung device holds on to: it must outlive them.
@@ -71,6 +76,8 @@ task<errc> reactor_core::close_port(volume_id volume, bool force) {
     co_await x->server->close(force);
   auto status = co_await x->port->close(force);
   ports_.erase(volume);
+  // No lease leads there any more. What was lost there has been said now, and is the next port's no longer.
+  co_await shards_.leave_remote(volume);
   co_return status;
 }
 
@@ -84,6 +91,12 @@ void reactor_core::counters(std::map<volume_id, volume_counters>& into) const {
 
 task<errc> reactor_core::stop(boot_time deadline) {
   auto first = errc::none;
+  if (peers_) {
+    // Half of the time is for those nodes that answer.
+    const auto half = reactor_.now() + (deadline - reactor_.now()) / 2;
+    peers_->give_up_at(half);
+    co_await peers_->stop_serving(half);
+  }
   std::vector<volume_id> volumes;
   for (auto& [volume, x] : ports_)
     volumes.push_back(volume);
@@ -94,10 +107,14 @@ task<errc> reactor_core::stop(boot_time deadline) {
   }
   co_await moves_.stop();
   auto status = co_await shards_.close_all(deadline);
+  if (peers_)
+    co_await peers_->close();
   co_return first == errc::none ? status : first;
 }
 
 void reactor_core::retry(const shard_key& key) {
+  if (peers_)
+    peers_->retry(key);
   auto* at = port(key.id.volume);
   if (!at)
     return;

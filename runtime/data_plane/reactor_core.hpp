@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "runtime/data_plane/move_engine.hpp"
+#include "runtime/data_plane/reactor_peers.hpp"
 #include "runtime/data_plane/shard_table.hpp"
 #include "runtime/data_plane/volume_port.hpp"
 #include "runtime/nbd/nbd_server.hpp"
@@ -13,8 +14,9 @@ namespace varve {
 /// What the data plane has on one reactor: its volumes' ports, active shards and moves. Reactor's thread only.
 class reactor_core final : shard_watcher {
 public:
+  /// `peers`, null in a node by itself, has made its stores already: they are the last of `stores`.
   reactor_core(reactor& on, std::vector<std::unique_ptr<shard_store>> stores, std::unique_ptr<fabric> carrier,
-               copy_budget& budget, nbd_options nbd, move_limits limits);
+               copy_budget& budget, nbd_options nbd, move_limits limits, std::unique_ptr<reactor_peers> peers = {});
   ~reactor_core() override;
 
   reactor& on() noexcept { return reactor_; }
@@ -46,6 +48,7 @@ private:
 
   reactor& reactor_;
   nbd_options nbd_;
+  std::unique_ptr<reactor_peers> peers_; // its stores are in the table: it ends last
   shard_table shards_;
   std::unique_ptr<fabric> fabric_;
   foreground_load load_;

@@ -189,7 +189,8 @@ reactor_data_plane::reactor_data_plane(data_plane_options options, const std::ve
 
 void reactor_data_plane::make_cores(const std::vector<reactor*>& on) {
   budget_.set(options_.copy_bytes_per_second);
-  for (auto* x : on) {
+  for (uint32_t i = 0; i < on.size(); ++i) {
+    auto* x = on[i];
     std::vector<std::unique_ptr<shard_store>> stores;
     for (auto& tier : options_.tiers) {
       if (options_.make_store)
@@ -197,9 +198,13 @@ void reactor_data_plane::make_cores(const std::vector<reactor*>& on) {
       else
         stores.push_back(tier.kind == tier_kind::memory ? make_memory_store(*x, tier) : make_file_store(*x, tier));
     }
+    auto peers = options_.make_peers ? options_.make_peers(*x, i) : nullptr;
+    if (peers)
+      for (auto& store : peers->make_stores())
+        stores.push_back(std::move(store));
     auto carrier = options_.make_fabric ? options_.make_fabric(*x) : std::make_unique<local_fabric>();
-    cores_.push_back(
-      std::make_unique<reactor_core>(*x, std::move(stores), std::move(carrier), budget_, options_.nbd, options_.moves));
+    cores_.push_back(std::make_unique<reactor_core>(*x, std::move(stores), std::move(carrier), budget_, options_.nbd,
+                                                    options_.moves, std::move(peers)));
   }
 }
 
@@ -293,7 +298,7 @@ void reactor_data_plane::on_all(std::function<void(reactor_core&, T&)> each, cal
 }
 
 void reactor_data_plane::open_port(port_options options, callback<errc> done) {
-  {
+  if (!options_.make_peers) {
     std::lock_guard guard{mutex_};
     pins_.try_emplace(options.volume, options.reactor % static_cast<uint32_t>(cores_.size()));
   }

@@ -29,10 +29,13 @@ struct data_plane_options {
   /// For simulation: makes a tier's store (by its kind when empty), and a reactor's fabric (a local_fabric when empty).
   std::function<std::unique_ptr<shard_store>(reactor&, const shard_store_options&)> make_store;
   std::function<std::unique_ptr<fabric>(reactor&)> make_fabric;
+  /// Makes what a reactor, by its number, has to do with other nodes. Empty in a node by itself.
+  std::function<std::unique_ptr<reactor_peers>(reactor&, uint32_t)> make_peers;
 };
 
 /// The data plane over reactors. A volume stays on the reactor that it was first named with: that of open_port, or one
-/// by its number when something is done to its shards before.
+/// by its number when something is done to its shards before. In a cluster always the one by its number, since the
+/// other nodes look for its shards there.
 class reactor_data_plane final : public data_plane {
 public:
   /// On threads of its own. Null, and why in `problem`, when there is no ring or a tier's folder cannot be used.

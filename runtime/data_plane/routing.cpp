@@ -149,6 +149,8 @@ task<errc> volume_port::acquire(uint64_t index, uint64_t count, access how, boot
     case reach::opening: {
       auto* entry = routes_.find(index);
       open_shard({entry->tier, {options_.volume, shard_index{index}}, entry->generation});
+      if (!failing_ && opening_.count(index) == 0)
+        continue; // over already, and nobody would be told
       break;
     }
     case reach::gate: break;
@@ -189,21 +191,34 @@ task<bool> volume_port::again(uint64_t index, access how, const shard_key& key, 
 }
 
 void volume_port::open_shard(shard_key key) {
+  // Who else waits for it is resumed with the first.
+  if (!opening_.insert(key.id.index.value()).second)
+    return;
   ++active_;
   start(opening(key));
 }
 
 task<void> volume_port::opening(shard_key key) {
+  const auto index = key.id.index.value();
   active_shard* out = nullptr;
   auto status = co_await shards_.activate(key, out);
-  if (status != errc::none) {
+  if (shards_.store(key.tier).remote() && (status == errc::unavailable || status == errc::timed_out)) {
+    // Its node does not answer. The route stands: those who wait do so as long as their volume lets them.
+    if (!failing_)
+      co_await sleep_for(reactor_, tick_every);
+    opening_.erase(index);
+    retry(index);
+  } else if (status != errc::none) {
+    opening_.erase(index);
     // Not where the route says, or unreadable: the actors find out why, and give another route.
-    const auto index = key.id.index.value();
     auto* entry = routes_.find(index);
     if (entry && entry->generation == key.generation && entry->tier == key.tier) {
       ++counters_.fenced_moved;
       routes_.drop(index, 1);
     }
+    retry(index);
+  } else {
+    opening_.erase(index);
     retry(index);
   }
   left();

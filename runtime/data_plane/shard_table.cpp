@@ -109,7 +109,7 @@ void shard_table::open_gate(active_shard& x) {
     watcher_.retry(x.key);
 }
 
-task<errc> shard_table::passivate(shard_key key) {
+task<errc> shard_table::passivate(shard_key key, bool even_failed) {
   auto x = find_place(key);
   if (!x || !find(key))
     co_return x ? errc::unavailable : errc::none;
@@ -121,6 +121,8 @@ task<errc> shard_table::passivate(shard_key key) {
   x->use();
   auto status = co_await x->shard->checkpoint();
   x->unuse();
+  if (even_failed && status == errc::shard_failed)
+    status = errc::none;
   if (status == errc::none && (x->users || x->closings > 1))
     status = errc::unavailable;
   if (status != errc::none) {
@@ -137,6 +139,16 @@ task<errc> shard_table::passivate(shard_key key) {
   // Who parked at the gate meanwhile has it opened again.
   watcher_.retry(key);
   co_return errc::none;
+}
+
+task<void> shard_table::leave_remote(volume_id volume) {
+  std::vector<shard_key> keys;
+  for_each([&](active_shard& x) {
+    if (x.key.id.volume == volume && x.store->remote())
+      keys.push_back(x.key);
+  });
+  for (auto& key : keys)
+    (void)co_await passivate(key, true);
 }
 
 task<errc> shard_table::raise_fence(shard_key key, epoch to) {

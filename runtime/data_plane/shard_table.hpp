@@ -37,8 +37,11 @@ public:
   task<errc> create(uint16_t tier, shard_header header, active_shard*& out);
   /// Opens it unless it is open. errc::not_found when there is no such file, also while it is being removed.
   task<errc> activate(shard_key key, active_shard*& out);
-  /// Checkpoints and closes; errc::unavailable when it is in use, errc::none when it was not active.
-  task<errc> passivate(shard_key key);
+  /// Checkpoints and closes; errc::unavailable when it is in use, errc::none when it was not active. `even_failed`:
+  /// also one that errc::shard_failed says has lost what it should sync.
+  task<errc> passivate(shard_key key, bool even_failed = false);
+  /// Passivates what is open of a volume's shards at other nodes, failed ones, too. What cannot be synced now stays.
+  task<void> leave_remote(volume_id volume);
   task<errc> raise_fence(shard_key key, epoch to);
   /// Closes it for good and deletes the file; requests at its gate are refused with shard_moved. Waits for users (the
   /// caller is none). errc::none when there was nothing.

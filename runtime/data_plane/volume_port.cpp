@@ -5,6 +5,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "runtime/reactor/io.hpp"
+
 namespace varve {
 
 namespace {
@@ -16,6 +18,9 @@ constexpr uint64_t pin_bytes_min = 64u << 10;
 /// What absent shards read as. Never written.
 constexpr size_t zeros_size = 1u << 20;
 alignas(4096) std::byte zeros[zeros_size];
+
+/// Between tries to sync what is at a node that does not answer.
+constexpr std::chrono::nanoseconds flush_again_after = std::chrono::milliseconds{50};
 
 /// Pieces of one request that are under way at the same time.
 constexpr uint32_t lanes_max = 8;
@@ -273,6 +278,12 @@ task<errc> volume_port::on_shard(block_request& x, active_shard& shard, uint64_t
 
 task<void> volume_port::serve_flush(block_request& x, boot_time since) {
   auto status = co_await unsynced_.flush();
+  // What another node holds is synced when that answers again.
+  while ((status == errc::unavailable || status == errc::timed_out) && !failing_ &&
+         (options_.error_after.count() == 0 || reactor_.now() - since < options_.error_after)) {
+    co_await sleep_for(reactor_, flush_again_after);
+    status = co_await unsynced_.flush();
+  }
   finish(x, status, since);
 }
 

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/data_plane/flush_set.hpp"
@@ -137,6 +138,7 @@ private:
     boot_time at{0};
     bool write = false;
   };
+  std::unordered_set<uint64_t> opening_;      // shards
   std::unordered_map<uint64_t, asked> asked_; // by shard: not asked for again for a while
   std::vector<route_need> needs_;
   bool needs_posted_ = false;
