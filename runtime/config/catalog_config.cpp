@@ -56,6 +56,23 @@ void read_endpoints(table_reader& t, catalog_config& x) {
   }
 }
 
+/// One that `cluster up` can start: a member of its own, that nobody reaches from elsewhere.
+void check_local(table_reader& t, const node_config& node) {
+  const auto& x = node.catalog;
+  if (!x.local)
+    return;
+  if (node.cluster.nodes.empty())
+    return t.refuse("local", "the file is of one node by itself", "no local, or a cluster's file");
+  if (x.endpoints.empty())
+    return; // said already
+  const auto& e = x.endpoints.front();
+  const auto loopback =
+    e.starts_with("http://127.") || e.starts_with("http://localhost:") || e.starts_with("http://[::1]:");
+  if (x.endpoints.size() != 1 || !loopback)
+    t.refuse("local", fmt::format("the endpoints are not one of this machine: {}", fmt::join(x.endpoints, ", ")),
+             "one endpoint such as [\"http://127.0.0.1:2379\"], or no local");
+}
+
 void read_tls(table_reader t, catalog_config& x, const std::string& folder) {
   for (auto [key, to] : {std::pair{"ca", &x.tls_ca}, {"cert", &x.tls_cert}, {"key", &x.tls_key}}) {
     t.text(key, *to);
@@ -77,7 +94,13 @@ void read_catalog(table_reader t, node_config& node, const std::string& folder) 
   auto& x = node.catalog;
   t.one_of<catalog_kind>("kind", x.kind, {{"sqlite", catalog_kind::sqlite}, {"etcd", catalog_kind::etcd}});
   if (x.kind == catalog_kind::sqlite) {
-    for (auto key : {"endpoints", "prefix", "leader_term", "call_timeout", "resolve_timeout", "tls"}) {
+    const auto managers = std::count_if(node.cluster.nodes.begin(), node.cluster.nodes.end(),
+                                        [](const cluster_node& n) { return n.roles.manager; });
+    // A file has one writer: the node in whose folder it lies.
+    if (managers > 1)
+      t.refuse("kind", fmt::format("\"sqlite\" is for one manager, and {} nodes are managers", managers),
+               "one [[node]] with the role \"manager\", or kind = \"etcd\"");
+    for (auto key : {"endpoints", "local", "prefix", "leader_term", "call_timeout", "resolve_timeout", "tls"}) {
       t.know(key);
       if (t.has(key))
         t.refuse(key, "a catalog of kind \"sqlite\" has none", fmt::format("no {}, or kind = \"etcd\"", key));
@@ -86,6 +109,8 @@ void read_catalog(table_reader t, node_config& node, const std::string& folder) 
     return;
   }
   read_endpoints(t, x);
+  t.boolean("local", x.local);
+  check_local(t, node);
   const auto printable = [](char c) { return c > ' ' && c < 0x7f; };
   if (t.text("prefix", x.prefix) &&
       (x.prefix.size() < 3 || x.prefix.size() > 255 || x.prefix.front() != '/' || x.prefix.back() != '/' ||

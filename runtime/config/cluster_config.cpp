@@ -52,6 +52,18 @@ void read_endpoint(table_reader& t, std::string_view key, endpoint& x) {
     x = *at;
 }
 
+/// Nodes of one machine share its ports: what would fail at the second one's start is refused here.
+void check_http(table_reader& t, const node_config& node, const cluster_node& identity,
+                const std::vector<node_config>& others, const cluster_config& so_far) {
+  for (size_t i = 0; i < others.size(); ++i)
+    if (!node.http_host.empty() && node.http_host == others[i].http_host && node.http_port == others[i].http_port &&
+        node.http_port != 0 && so_far.nodes[i].control.host == identity.control.host)
+      t.refuse("http",
+               fmt::format("node \"{}\" on the same machine has the address {}", others[i].name,
+                           to_string(endpoint{node.http_host, node.http_port})),
+               "an address of its own, or \"off\"");
+}
+
 /// What all know of a node.
 cluster_node read_identity(table_reader& t, const toml::table& table, const cluster_config& so_far) {
   cluster_node x;
@@ -77,12 +89,19 @@ cluster_node read_identity(table_reader& t, const toml::table& table, const clus
   return x;
 }
 
-void read_common(table_reader& root, cluster_config& x, const config_findings& out) {
+void read_common(table_reader& root, cluster_config& x, std::string& cluster_dir, const config_findings& out) {
   namespace fs = std::filesystem;
   auto t = root.table("cluster");
   x.name = "varve";
   if (t.text("name", x.name) && !is_name(x.name))
     t.refuse("name", '"' + x.name + "\" is no name", name_rule);
+  const auto folder = fs::absolute(fs::path(out.file)).parent_path().string();
+  cluster_dir = "varve-data";
+  t.text("data_dir", cluster_dir);
+  if (cluster_dir.empty())
+    t.refuse("data_dir", "it is empty", "a folder");
+  cluster_dir = resolve_path(cluster_dir, folder);
+  t.replace_value("data_dir", toml_literal(cluster_dir));
   t.duration("heartbeat", x.heartbeat, 50ms, 1min);
   t.duration("suspect_after", x.suspect_after, 100ms, 10min);
   t.duration("down_after", x.down_after, 200ms, 1h);
@@ -95,7 +114,6 @@ void read_common(table_reader& root, cluster_config& x, const config_findings& o
   t.finish();
 
   auto security = root.table("security");
-  const auto folder = fs::absolute(fs::path(out.file)).parent_path().string();
   x.keys_dir = "keys";
   security.text("keys", x.keys_dir);
   if (x.keys_dir.empty())
@@ -124,7 +142,8 @@ void read_cluster(table_reader& root, const toml::table& file, node_config& x, c
                   config_findings& out) {
   root.know("node");
   cluster_config cluster;
-  read_common(root, cluster, out);
+  std::string cluster_dir;
+  read_common(root, cluster, cluster_dir, out);
   const auto* list = file.get_as<toml::array>("node");
   if (!list || list->empty() || !list->is_homogeneous<toml::table>() || list->size() > nodes_max) {
     root.refuse("node", list && list->size() > nodes_max ? "there are too many" : "it is no list of tables",
@@ -147,10 +166,11 @@ void read_cluster(table_reader& root, const toml::table& file, node_config& x, c
     node_config node;
     node.name = identity.name;
     node.roles = identity.roles;
-    node.data_dir = "varve-data/" + identity.name;
+    node.data_dir = cluster_dir + '/' + identity.name;
     node.run_dir = default_run_dir() + '/' + identity.name;
     read_node_settings(t, title, node, ours ? overrides : config_overrides{}, to);
     read_http_listen(t, "http", node);
+    check_http(t, node, identity, nodes, cluster);
     t.finish();
     out.problems.insert(out.problems.end(), theirs.problems.begin(), theirs.problems.end());
     cluster.nodes.push_back(identity);
@@ -166,11 +186,13 @@ void read_cluster(table_reader& root, const toml::table& file, node_config& x, c
     if (!overrides.node.empty())
       root.refuse("node", "there is no node \"" + overrides.node + '"', "--node with the name of a [[node]]");
     x.cluster = std::move(cluster);
+    x.cluster_dir = std::move(cluster_dir);
     return;
   }
   // What is common was not read yet.
   x = std::move(nodes[chosen]);
   x.cluster = std::move(cluster);
+  x.cluster_dir = std::move(cluster_dir);
 }
 
 } // namespace varve

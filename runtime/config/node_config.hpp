@@ -48,6 +48,8 @@ struct catalog_config {
   catalog_kind kind = catalog_kind::sqlite;
   /// "http://HOST:PORT" or "https://HOST:PORT", of one etcd cluster.
   std::vector<std::string> endpoints;
+  /// That is one etcd on this machine, which `varve cluster up` starts.
+  bool local = false;
   /// Of all keys of this cluster of Varve's; begins and ends with '/'.
   std::string prefix = "/varve/";
   /// How long a leader that is not heard of stays one. Whole seconds.
@@ -65,6 +67,9 @@ struct node_config {
   std::string name = "node";
   node_roles roles;
   cluster_config cluster;
+  /// What belongs to the cluster on this machine and to no single node of it: a local etcd's data. Nodes' own folders
+  /// are in it unless they say otherwise. Empty: the node is by itself.
+  std::string cluster_dir;
   /// Catalog, shard files, lock.
   std::string data_dir;
   /// Sockets.

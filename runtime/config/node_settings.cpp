@@ -61,10 +61,10 @@ void read_node_settings(table_reader& t, std::string_view table, node_config& x,
 void read_single_node(table_reader& root, const toml::table& file, node_config& x, const config_overrides& overrides,
                       config_findings& out) {
   auto t = root.table("node");
-  if (!overrides.node.empty())
-    root.refuse("node", "the file is of one node by itself", "no --node");
   if (t.text("name", x.name) && !is_name(x.name))
     t.refuse("name", '"' + x.name + "\" is no name", name_rule);
+  if (!overrides.node.empty() && overrides.node != x.name)
+    root.refuse("node", "the file is of one node by itself, \"" + x.name + '"', "no --node, or its name");
   x.data_dir = "varve-data";
   x.run_dir = default_run_dir();
   read_node_settings(t, "node", x, overrides, out);

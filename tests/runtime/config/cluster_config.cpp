@@ -43,6 +43,11 @@ data = "c.example:2"
 [lease]
 term = "60s"
 
+[catalog]
+kind = "etcd"
+endpoints = ["http://127.0.0.1:2379"]
+local = true
+
 [[tier]]
 name = "b1"
 node = "b"
@@ -124,6 +129,8 @@ BOOST_AUTO_TEST_CASE(one_file_is_the_config_of_every_node) {
   auto c = parse(three, "c").config;
   BOOST_TEST(tier_names(c) == "c1 c2 ");
   BOOST_TEST(c.data_dir == "/etc/varve/varve-data/c");
+  BOOST_TEST(c.cluster_dir == "/etc/varve/varve-data");
+  BOOST_TEST(parse(three, "").config.cluster_dir == "/etc/varve/varve-data");
   BOOST_TEST(c.run_dir == default_run_dir() + "/c");
 
   // What all know is the same for all.
@@ -140,6 +147,13 @@ BOOST_AUTO_TEST_CASE(one_file_is_the_config_of_every_node) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(nodes_without_folders_of_their_own_are_in_the_clusters) {
+  auto c = parse(with("name = \"lab\"", "name = \"lab\"\ndata_dir = \"/d\""), "c").config;
+  BOOST_TEST(c.cluster_dir == "/d");
+  BOOST_TEST(c.data_dir == "/d/c");
+  BOOST_TEST(c.catalog.local);
+}
+
 BOOST_AUTO_TEST_CASE(show_tells_of_the_chosen_node_only) {
   for (const auto& v : parse(three, "b").findings.values)
     BOOST_TEST((v.table.find("node[a]") == std::string::npos && v.table.find("tier[c") == std::string::npos));
@@ -151,7 +165,8 @@ BOOST_AUTO_TEST_CASE(a_file_without_clusters_knows_of_none) {
   BOOST_TEST(x.config.cluster.nodes.empty());
   BOOST_TEST((x.config.roles == node_roles{true, true, true}));
   BOOST_TEST(refusal("[[tier]]\nname='f'\nkind='file'\npath='t'\ncapacity='1GiB'\n", "b") ==
-             "1:1: node: the file is of one node by itself; expected no --node");
+             "1:1: node: the file is of one node by itself, \"node\"; expected no --node, or its name");
+  BOOST_TEST(parse("[[tier]]\nname='f'\nkind='file'\npath='t'\ncapacity='1GiB'\n", "node").findings.problems.empty());
   BOOST_TEST(refusal("[[tier]]\nname='f'\nkind='file'\npath='t'\ncapacity='1GiB'\nnode='b'\n", "")
                .find("the file is of one node") != std::string::npos);
 }
@@ -179,6 +194,14 @@ BOOST_AUTO_TEST_CASE(each_mistake_is_found_whoever_reads_the_file) {
     {"keys = \"secret\"", "keys = \"\"", "it is empty"},
     {"heartbeat", "hartbeat", "expected heartbeat"},
     {"http = \"off\"", "http = \"0.0.0.0:80\"", "is not a loopback address"},
+    {"control = \"c.example:1\"", "control = \"127.0.0.1:3\"", "node \"a\" on the same machine has the address"},
+    {"name = \"lab\"", "data_dir = \"\"", "it is empty"},
+    {"kind = \"etcd\"\nendpoints = [\"http://127.0.0.1:2379\"]\nlocal = true", "kind = \"sqlite\"",
+     "is for one manager, and 2 nodes are managers"},
+    {"http://127.0.0.1:2379", "http://etcd.example:2379", "are not one of this machine: http://etcd.example:2379"},
+    {"\"http://127.0.0.1:2379\"", "\"http://127.0.0.1:2379\", \"http://127.0.0.1:2380\"",
+     "are not one of this machine: http://127.0.0.1:2379, http://127.0.0.1:2380"},
+    {"http://127.0.0.1:2379", "https://127.0.0.1:2379", "are not one of this machine"},
   };
   for (const auto& x : cases)
     for (const auto* node : {"a", "b", "c", ""}) {
