@@ -134,6 +134,29 @@ int64_t seconds_of(const ASN1_TIME* x) {
   return ASN1_TIME_to_tm(x, &parts) == 1 ? static_cast<int64_t>(::timegm(&parts)) : 0;
 }
 
+std::string serial_of(X509* certificate) {
+  std::unique_ptr<BIGNUM, free_with<BIGNUM, BN_free>> number{
+    ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr)};
+  std::unique_ptr<char, decltype([](char* x) { OPENSSL_free(x); })> text{number ? BN_bn2hex(number.get()) : nullptr};
+  return text ? text.get() : "";
+}
+
+std::string subject_of(X509* certificate) {
+  char text[256] = "";
+  X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, text, sizeof text);
+  return text;
+}
+
+/// Whether others could be this node; empty: not by its key's file.
+std::string too_open(const std::string& path) {
+  struct stat s {};
+  if (::stat(path.c_str(), &s) != 0 || (s.st_mode & 077) == 0)
+    return {};
+  char mode[8];
+  std::snprintf(mode, sizeof mode, "%04o", static_cast<unsigned>(s.st_mode & 07777));
+  return path + " can be read by other users: its mode is " + mode + ", expected 0600";
+}
+
 bool exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
 }
@@ -154,6 +177,7 @@ certificate_info check(const std::string& folder, const std::string& name, X509*
   auto certificate = read_certificate(base + ".pem", x.problem);
   if (!certificate)
     return x;
+  x.serial = serial_of(certificate.get());
   x.not_before = seconds_of(X509_get0_notBefore(certificate.get()));
   x.not_after = seconds_of(X509_get0_notAfter(certificate.get()));
   if (now < x.not_before)
@@ -162,11 +186,15 @@ certificate_info check(const std::string& folder, const std::string& name, X509*
     x.problem = base + ".pem has expired at " + date(x.not_after);
   else if (ca && X509_verify(certificate.get(), X509_get0_pubkey(ca)) != 1)
     x.problem = base + ".pem is not signed by ca.pem";
+  else if (const auto subject = subject_of(certificate.get()); needs_key && subject != name)
+    x.problem = base + ".pem is the certificate of \"" + subject + '"';
   ERR_clear_error();
   if (!x.problem.empty() || (!needs_key && !exists(base + ".key")))
     return x;
   if (auto key = read_key(base + ".key", x.problem); key && X509_check_private_key(certificate.get(), key.get()) != 1)
     x.problem = base + ".key is not the key of " + name + ".pem";
+  if (x.problem.empty())
+    x.problem = too_open(base + ".key");
   ERR_clear_error();
   return x;
 }

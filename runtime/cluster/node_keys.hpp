@@ -20,6 +20,8 @@ struct certificate_info {
   int64_t not_before = 0, not_after = 0;
   /// What is wrong with it; empty: nothing.
   std::string problem;
+  /// Hexadecimal digits; empty where there is none to read.
+  std::string serial;
 };
 
 struct key_options {
@@ -35,7 +37,8 @@ std::string make_keys(const std::string& folder, const std::string& cluster, con
                       const key_options& options, std::vector<std::string>& made);
 
 /// The CA and the nodes of a folder, each checked: that it can be read, is in force at `now`, is signed by the CA, and
-/// that its key is there and its own (the CA's key may be absent). Blocks.
+/// that its key is there, its own and nobody else's to read (the CA's key may be absent). Problems begin with a file's
+/// path. Blocks.
 std::vector<certificate_info> check_keys(const std::string& folder, const std::vector<std::string>& nodes, int64_t now);
 
 /// Where the parts of one node are.

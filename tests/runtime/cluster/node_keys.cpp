@@ -4,6 +4,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include <boost/test/unit_test.hpp>
 #include <sys/stat.h>
@@ -27,7 +28,7 @@ struct keys_fixture {
   }
   /// What is wrong with one of them, as of a time from now.
   std::string problem(const std::string& name, std::chrono::seconds later = 0s) {
-    for (auto& x : check_keys(folder, {"a", "b"}, ::time(nullptr) + later.count()))
+    for (auto& x : check_keys(folder, {"a", "b", "c"}, ::time(nullptr) + later.count()))
       if (x.name == name)
         return x.problem;
     return "absent";
@@ -87,6 +88,14 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_with_a_key_is_said) {
   BOOST_TEST(problem("a").find("a.key is not the key of a.pem") != std::string::npos);
   std::filesystem::remove(folder + "/a.key");
   BOOST_TEST(problem("a").find("a.key: No such file") != std::string::npos);
+  BOOST_TEST(make({"b", "c"}) == "");
+  ::chmod((folder + "/c.key").c_str(), 0640);
+  BOOST_TEST(problem("c").find("c.key can be read by other users: its mode is 0640") != std::string::npos);
+  for (auto* part : {".pem", ".key"})
+    std::filesystem::copy_file(folder + "/b" + part, folder + "/c" + part,
+                               std::filesystem::copy_options::overwrite_existing);
+  ::chmod((folder + "/c.key").c_str(), 0600);
+  BOOST_TEST(problem("c").find("c.pem is the certificate of \"b\"") != std::string::npos);
   std::ofstream{folder + "/a.pem"} << "nonsense";
   BOOST_TEST(problem("a").find("a.pem is no certificate") != std::string::npos);
   // Of another CA.
@@ -96,6 +105,16 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_with_a_key_is_said) {
   std::ofstream{folder + "/b.pem"} << b;
   std::ofstream{folder + "/b.key"} << key;
   BOOST_TEST(problem("b").find("b.pem is not signed by ca.pem") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(every_certificate_has_a_number_of_its_own) {
+  BOOST_TEST(make({"a", "b"}) == "");
+  std::set<std::string> serials;
+  for (const auto& x : check_keys(folder, {"a", "b"}, ::time(nullptr))) {
+    BOOST_TEST(x.serial.size() == 32u);
+    serials.insert(x.serial);
+  }
+  BOOST_TEST(serials.size() == 3u);
 }
 
 BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_named) {
