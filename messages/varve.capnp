@@ -1,5 +1,6 @@
 @0xd4ae58426b09fe5d;
-# Varve as programs see it: one node of block volumes, and all that can be asked of it.
+# Varve as programs see it: a node of block volumes, and all that can be asked of it. In a cluster every node answers for
+# all of it: what the leading manager keeps is asked of that one.
 #
 # varved listens on a Unix socket (mode 0600; the peer must be its own user or root) and speaks Cap'n Proto's two-party
 # protocol. The bootstrap capability is a Node. There is no login beyond that: who may open the socket may do everything,
@@ -222,6 +223,9 @@ struct Shard {
 
   migration @12 :UInt64;
   # The move under way, or 0.
+
+  node @13 :Text;
+  # Whose the tier is. Empty: not known.
 }
 
 struct Tier {
@@ -277,6 +281,9 @@ struct Tier {
 
   id @24 :Text;
   # Of a file tier: what its folder says that it is, wherever it is mounted. 32 hexadecimal digits; empty while refused.
+
+  node @25 :Text;
+  # Whose it is.
 }
 
 struct CatalogBackup {
@@ -422,6 +429,66 @@ struct NodeStatus {
 
   ring @11 :Text;
   # How the data path does I/O: "io_uring" or "threads".
+}
+
+enum MemberState {
+  unknown @0;
+  # Of the configuration, and never heard by the manager that was asked.
+
+  up @1;
+  suspect @2;
+  # Not heard for a while: perhaps only slow.
+
+  down @3;
+  # Not heard for long, or stopped.
+}
+
+struct Member {
+  # A node of the cluster, as a manager sees it.
+
+  node @0 :Text;
+
+  roles @1 :Text;
+  # "manager,storage,host", as far as they hold.
+
+  state @2 :MemberState;
+
+  incarnation @3 :UInt64;
+  # Of its latest life; each is higher than the last. 0: never heard.
+
+  version @4 :Text;
+
+  silent @5 :UInt64;
+  # Since it was last heard.
+
+  control @6 :Text;
+  data @7 :Text;
+  # "HOST:PORT": where its actors, and its shards, are reached.
+
+  joins @8 :UInt64;
+  # Lives of it that this manager has heard.
+}
+
+struct ClusterStatus {
+  cluster @0 :Text;
+  # Its name.
+
+  node @1 :Text;
+  # Who answers.
+
+  leader @2 :Text;
+  # The manager that decides now. Empty: none that this node knows of.
+
+  seenBy @3 :Text;
+  # The manager whose view of the members this is.
+
+  members @4 :List(Member);
+  # As the configuration has them.
+
+  health @5 :Text;
+  # "ok", "warning" or "error".
+
+  findings @6 :List(HealthFinding);
 }
 
 struct Event {
@@ -598,11 +665,13 @@ interface Node {
   volumeRemove @6 (volume :Text, confirmed :Bool) -> (error :Error);
   # All data of the volume is lost: `needsConfirmation` unless confirmed. `volumeAttached`.
 
-  volumeAttach @7 (volume :Text) -> (error :Error, attachment :Attachment);
-  # Answers when the socket listens. Attached already: the same attachment.
+  volumeAttach @7 (volume :Text, host :Text, shared :Bool) -> (error :Error, attachment :Attachment);
+  # At a node of the cluster; empty: at this one. Answers when the socket listens, which is at that node. Attached there
+  # already: the same attachment. `volumeAttached` at another host, unless it is `shared`: a VM on its way between two.
 
-  volumeDetach @8 (volume :Text, force :Bool) -> (error :Error);
-  # Waits for requests under way. With `force`, those that wait for a lease fail, and the VM sees an error. `volumeDetached`.
+  volumeDetach @8 (volume :Text, force :Bool, host :Text) -> (error :Error);
+  # Waits for requests under way. With `force`, those that wait for a lease fail, and the VM sees an error. `host` may be
+  # empty where there is only one. `volumeDetached`.
 
   shardList @9 (volume :Text, first :UInt64, limit :UInt32) -> (error :Error, shards :List(Shard), next :UInt64);
   # Those that exist, from an index on, in order; at most 4096 at a time. `next` is where to go on; 0 at the end.
@@ -657,4 +726,10 @@ interface Node {
   # Without `allowWrite` there is no writer, and this connection only reads from now on: every method that changes
   # something, here or of a console asked for later, is refused with `readOnly` until the connection ends. With it, the
   # node notes an event, CONSOLE_WRITER, that says who asked.
+
+  clusterStatus @27 () -> (error :Error, cluster :ClusterStatus);
+  # `unsupported` of a node by itself; `unavailable` when no manager can be asked.
+
+  ready @28 () -> (error :Error, notReady :Text);
+  # Empty when the node serves all that it is there for, as /readyz says; else what it waits for.
 }

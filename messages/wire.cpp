@@ -18,6 +18,7 @@ static_assert(static_cast<int>(wire::MigrationState::ABORTED) == static_cast<int
 static_assert(static_cast<int>(wire::LeaseMode::MIGRATION) == static_cast<int>(lease_mode::migration));
 static_assert(static_cast<int>(wire::Condition::SILENT) == static_cast<int>(actor_condition::silent));
 static_assert(static_cast<int>(wire::ArgumentType::FLAG) == static_cast<int>(argument_type::flag));
+static_assert(static_cast<int>(wire::MemberState::DOWN) == static_cast<int>(member_state::down));
 static_assert(static_cast<int>(wire::Sensitivity::HIGH) == static_cast<int>(sensitivity::high));
 
 } // namespace
@@ -106,7 +107,7 @@ attachment from_wire(wire::Attachment::Reader x) {
   return to;
 }
 
-void to_wire(wire::Shard::Builder to, const shard_info& x) {
+void to_wire(wire::Shard::Builder to, const shard_row& x) {
   to.setVolume(x.home.id.volume.value());
   to.setIndex(x.home.id.index.value());
   to.setOffset(x.offset);
@@ -120,10 +121,11 @@ void to_wire(wire::Shard::Builder to, const shard_info& x) {
   to.setWrites(x.writes);
   to.setLease(x.lease);
   to.setMigration(x.migration.value());
+  to.setNode(x.node);
 }
 
-shard_info from_wire(wire::Shard::Reader x) {
-  shard_info to;
+shard_row from_wire(wire::Shard::Reader x) {
+  shard_row to;
   to.home.id.volume = decltype(to.home.id.volume){x.getVolume()};
   to.home.id.index = decltype(to.home.id.index){x.getIndex()};
   to.offset = x.getOffset();
@@ -137,6 +139,7 @@ shard_info from_wire(wire::Shard::Reader x) {
   to.writes = x.getWrites();
   to.lease = x.getLease();
   to.migration = decltype(to.migration){x.getMigration()};
+  to.node = x.getNode();
   return to;
 }
 
@@ -152,7 +155,7 @@ catalog_backup_info from_wire(wire::CatalogBackup::Reader x) {
   return {x.getRevision(), x.getEntries(), x.getBytes(), x.getCrc(), x.getSchema()};
 }
 
-void to_wire(wire::Tier::Builder to, const tier_info& x) {
+void to_wire(wire::Tier::Builder to, const tier_row& x) {
   to.setName(x.name);
   to.setKind(x.kind);
   to.setIsVolatile(x.is_volatile);
@@ -178,10 +181,11 @@ void to_wire(wire::Tier::Builder to, const tier_info& x) {
   to.setWrittenBytes(x.written_bytes);
   to.setChecksumMismatches(x.checksum_mismatches);
   to.setId(x.id);
+  to.setNode(x.node);
 }
 
-tier_info from_wire(wire::Tier::Reader x) {
-  tier_info to;
+tier_row from_wire(wire::Tier::Reader x) {
+  tier_row to;
   to.name = x.getName();
   to.kind = x.getKind();
   to.is_volatile = x.getIsVolatile();
@@ -207,6 +211,7 @@ tier_info from_wire(wire::Tier::Reader x) {
   to.written_bytes = x.getWrittenBytes();
   to.checksum_mismatches = x.getChecksumMismatches();
   to.id = x.getId();
+  to.node = x.getNode();
   return to;
 }
 
@@ -337,6 +342,54 @@ health_finding from_wire(wire::HealthFinding::Reader x) {
   to.code = x.getCode();
   to.severity = x.getSeverity();
   to.text = x.getText();
+  return to;
+}
+
+void to_wire(wire::Member::Builder to, const member_info& x) {
+  to.setNode(x.node);
+  to.setRoles(x.roles);
+  to.setState(static_cast<wire::MemberState>(x.state));
+  to.setIncarnation(x.incarnation);
+  to.setVersion(x.version);
+  to.setSilent(nanoseconds(x.silent));
+  to.setControl(x.control);
+  to.setData(x.data);
+  to.setJoins(x.joins);
+}
+
+member_info from_wire(wire::Member::Reader x) {
+  member_info to;
+  to.node = x.getNode();
+  to.roles = x.getRoles();
+  to.state = static_cast<member_state>(x.getState());
+  to.incarnation = x.getIncarnation();
+  to.version = x.getVersion();
+  to.silent = duration(x.getSilent());
+  to.control = x.getControl();
+  to.data = x.getData();
+  to.joins = x.getJoins();
+  return to;
+}
+
+void to_wire(wire::ClusterStatus::Builder to, const cluster_view& x) {
+  to.setCluster(x.cluster);
+  to.setNode(x.node);
+  to.setLeader(x.leader);
+  to.setSeenBy(x.seen_by);
+  list_to_wire<wire::Member>(to.initMembers(static_cast<unsigned>(x.members.size())), x.members);
+  to.setHealth(x.health);
+  list_to_wire<wire::HealthFinding>(to.initFindings(static_cast<unsigned>(x.findings.size())), x.findings);
+}
+
+cluster_view from_wire(wire::ClusterStatus::Reader x) {
+  cluster_view to;
+  to.cluster = x.getCluster();
+  to.node = x.getNode();
+  to.leader = x.getLeader();
+  to.seen_by = x.getSeenBy();
+  to.members = list_from_wire<wire::Member>(x.getMembers());
+  to.health = x.getHealth();
+  to.findings = list_from_wire<wire::HealthFinding>(x.getFindings());
   return to;
 }
 

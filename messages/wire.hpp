@@ -1,6 +1,7 @@
 #pragma once
 
 #include "messages/catalog.hpp"
+#include "messages/cluster_view.hpp"
 #include "messages/console.hpp"
 #include "messages/errors.hpp"
 #include "messages/lease.hpp"
@@ -25,11 +26,11 @@ volume_info from_wire(wire::Volume::Reader x);
 void to_wire(wire::Attachment::Builder to, const attachment& x);
 attachment from_wire(wire::Attachment::Reader x);
 
-void to_wire(wire::Shard::Builder to, const shard_info& x);
-shard_info from_wire(wire::Shard::Reader x);
+void to_wire(wire::Shard::Builder to, const shard_row& x);
+shard_row from_wire(wire::Shard::Reader x);
 
-void to_wire(wire::Tier::Builder to, const tier_info& x);
-tier_info from_wire(wire::Tier::Reader x);
+void to_wire(wire::Tier::Builder to, const tier_row& x);
+tier_row from_wire(wire::Tier::Reader x);
 
 void to_wire(wire::CatalogBackup::Builder to, const catalog_backup_info& x);
 catalog_backup_info from_wire(wire::CatalogBackup::Reader x);
@@ -45,6 +46,12 @@ node_status from_wire(wire::NodeStatus::Reader x);
 
 void to_wire(wire::HealthFinding::Builder to, const health_finding& x);
 health_finding from_wire(wire::HealthFinding::Reader x);
+
+void to_wire(wire::Member::Builder to, const member_info& x);
+member_info from_wire(wire::Member::Reader x);
+
+void to_wire(wire::ClusterStatus::Builder to, const cluster_view& x);
+cluster_view from_wire(wire::ClusterStatus::Reader x);
 
 void to_wire(wire::Event::Builder to, const event& x);
 event from_wire(wire::Event::Reader x);

@@ -31,17 +31,18 @@ std::string latency(caf::timespan x) {
 }
 
 int tiers(session& s, rpc_client& node) {
-  return listing<tier_info>(
-    s, node.tier_list(), "tiers", [](const tier_info& x) { return to_json(x); },
-    table{{"NAME", "KIND", "IO", "STATE", ">CAPACITY", ">USED", ">SHARDS", ">ACTIVE", ">READ", ">WRITE", ">SYNC",
-           ">COST", "NOTE"}},
-    [](const tier_info& x) -> std::vector<std::string> {
+  return listing<tier_row>(
+    s, node.tier_list(), "tiers", [](const tier_row& x) { return to_json(x); },
+    table{{"NAME", "NODE", "KIND", "IO", "STATE", ">CAPACITY", ">USED", ">SHARDS", ">ACTIVE", ">READ", ">WRITE",
+           ">SYNC", ">COST", "NOTE"}},
+    [](const tier_row& x) -> std::vector<std::string> {
       auto note = x.problem;
       if (note.empty() && x.checksum_mismatches)
         note = fmt::format("{} checksum mismatches", x.checksum_mismatches);
       if (note.empty())
         note = x.is_volatile ? "volatile" : x.emulated ? "slowness emulated" : "";
       return {x.name,
+              x.node.empty() ? "-" : x.node,
               x.kind,
               x.io.empty() ? "-" : x.io,
               x.state,

@@ -82,6 +82,9 @@ std::string bar(double percent) {
 nlohmann::json to_json(const volume_info& x) {
   const auto& spec = x.record.spec;
   constexpr const char* sensitivities[] = {"low", "normal", "high"};
+  auto attachments = nlohmann::json::array();
+  for (const auto& a : x.record.attachments)
+    attachments.push_back({{"host", a.host}, {"holder", a.holder.value()}});
   return {{"id", x.record.id.value()},
           {"name", spec.name},
           {"size", spec.size_bytes},
@@ -91,6 +94,7 @@ nlohmann::json to_json(const volume_info& x) {
           {"sensitivity", sensitivities[static_cast<size_t>(spec.sensitive) % 3]},
           {"created_at", x.record.created_at},
           {"attached", x.record.attached()},
+          {"attachments", attachments},
           {"removing", x.record.removing},
           {"shards", or_null(x.shards_known(), x.shards)},
           {"allocated", or_null(x.contents_known, x.allocated_bytes)},
@@ -99,14 +103,15 @@ nlohmann::json to_json(const volume_info& x) {
 }
 
 nlohmann::json to_json(const attachment& x) {
-  return {{"volume_id", x.volume.value()}, {"uri", x.uri}, {"socket", x.socket_path}};
+  return {{"volume_id", x.volume.value()}, {"host", x.host}, {"uri", x.uri}, {"socket", x.socket_path}};
 }
 
-nlohmann::json to_json(const shard_info& x) {
+nlohmann::json to_json(const shard_row& x) {
   return {{"index", x.home.id.index.value()},
           {"offset", x.offset},
           {"size", x.size},
           {"tier", x.home.tier},
+          {"node", x.node},
           {"generation", x.home.of.value()},
           {"epoch", x.home.fence.value()},
           {"allocated", x.allocated_bytes},
@@ -117,8 +122,9 @@ nlohmann::json to_json(const shard_info& x) {
           {"migration", x.migration.value()}};
 }
 
-nlohmann::json to_json(const tier_info& x) {
+nlohmann::json to_json(const tier_row& x) {
   return {{"name", x.name},
+          {"node", x.node},
           {"kind", x.kind},
           {"volatile", x.is_volatile},
           {"io", x.io},
@@ -194,6 +200,29 @@ nlohmann::json to_json(const node_status& x) {
           {"migrations_running", x.migrations_running},
           {"manager_incarnation", x.manager_incarnation},
           {"ring", x.ring}};
+}
+
+nlohmann::json to_json(const member_info& x) {
+  return {{"node", x.node},
+          {"roles", x.roles},
+          {"state", to_string(x.state)},
+          {"incarnation", x.incarnation},
+          {"version", x.version},
+          {"silent", or_null(x.incarnation != 0, seconds(x.silent))},
+          {"control", x.control},
+          {"data", x.data},
+          {"joins", x.joins}};
+}
+
+nlohmann::json to_json(const cluster_view& x) {
+  auto members = nlohmann::json::array(), findings = nlohmann::json::array();
+  for (const auto& m : x.members)
+    members.push_back(to_json(m));
+  for (const auto& f : x.findings)
+    findings.push_back({{"code", f.code}, {"severity", f.severity}, {"text", f.text}});
+  return {{"cluster", x.cluster}, {"node", x.node},     {"leader", or_null(!x.leader.empty(), x.leader)},
+          {"seen_by", x.seen_by}, {"health", x.health}, {"findings", findings},
+          {"nodes", members}};
 }
 
 nlohmann::json to_json(const event& x) {

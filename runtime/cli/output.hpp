@@ -7,6 +7,7 @@
 #include <caf/error.hpp>
 #include <nlohmann/json.hpp>
 
+#include "messages/cluster_view.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
@@ -45,11 +46,13 @@ std::string bar(double percent);
 // known is null.
 nlohmann::json to_json(const volume_info& x);
 nlohmann::json to_json(const attachment& x);
-nlohmann::json to_json(const shard_info& x);
-nlohmann::json to_json(const tier_info& x);
+nlohmann::json to_json(const shard_row& x);
+nlohmann::json to_json(const tier_row& x);
 nlohmann::json to_json(const lease_info& x, const std::string& volume_name);
 nlohmann::json to_json(const migration_progress& x, const std::string& volume_name);
 nlohmann::json to_json(const node_status& x);
+nlohmann::json to_json(const member_info& x);
+nlohmann::json to_json(const cluster_view& x);
 nlohmann::json to_json(const event& x);
 nlohmann::json to_json(const actor_info& x);
 

@@ -19,7 +19,7 @@ struct shard_arguments {
 constexpr uint32_t page_size = 1024;
 
 // Every shard of the volume, page by page; an error of the node ends it.
-caf::error for_each_shard(rpc_client& node, const std::string& volume, const std::function<int(const shard_info&)>& f) {
+caf::error for_each_shard(rpc_client& node, const std::string& volume, const std::function<int(const shard_row&)>& f) {
   for (uint64_t first = 0;;) {
     auto page = node.shard_list(volume, first, page_size);
     if (!page)
@@ -32,12 +32,12 @@ caf::error for_each_shard(rpc_client& node, const std::string& volume, const std
   }
 }
 
-void print_shards(session& s, const std::vector<shard_info>& all) {
-  table t{
-    {">INDEX", ">OFFSET", ">SIZE", "TIER", ">GENERATION", ">ALLOCATED", "LEASE", ">READS", ">WRITES", "MIGRATION"}};
+void print_shards(session& s, const std::vector<shard_row>& all) {
+  table t{{">INDEX", ">OFFSET", ">SIZE", "TIER", "NODE", ">GENERATION", ">ALLOCATED", "LEASE", ">READS", ">WRITES",
+           "MIGRATION"}};
   for (const auto& x : all)
     t.row({std::to_string(x.home.id.index.value()), format_size(x.offset), format_size(x.size), x.home.tier,
-           std::to_string(x.home.of.value()),
+           x.node.empty() ? "-" : x.node, std::to_string(x.home.of.value()),
            x.active || x.allocated_bytes ? format_size_short(static_cast<double>(x.allocated_bytes)) : "-",
            x.lease.empty() ? "-" : x.lease, x.active ? std::to_string(x.reads) : "-",
            x.active ? std::to_string(x.writes) : "-", x.migration.value() ? std::to_string(x.migration.value()) : "-"});
@@ -45,8 +45,8 @@ void print_shards(session& s, const std::vector<shard_info>& all) {
 }
 
 int list(session& s, rpc_client& node, const std::string& volume) {
-  std::vector<shard_info> all;
-  if (auto e = for_each_shard(node, volume, [&](const shard_info& x) {
+  std::vector<shard_row> all;
+  if (auto e = for_each_shard(node, volume, [&](const shard_row& x) {
         all.push_back(x);
         return success;
       }))
@@ -140,7 +140,7 @@ int verify(session& s, rpc_client& node, const std::string& volume, std::optiona
     failed = check(*index);
   } else {
     std::vector<uint64_t> all;
-    failed = for_each_shard(node, volume, [&](const shard_info& x) {
+    failed = for_each_shard(node, volume, [&](const shard_row& x) {
       all.push_back(x.home.id.index.value());
       return success;
     });

@@ -16,6 +16,8 @@ struct volume_arguments {
   bool is_volatile = false;
   bool yes = false;
   bool force = false;
+  std::string host;
+  bool shared = false;
 };
 
 std::optional<uint64_t> size_of(session& s, const std::string& what, const std::string& text) {
@@ -30,6 +32,14 @@ std::string allocated(const volume_info& x) {
   return known(x.contents_known, format_size_short(static_cast<double>(x.allocated_bytes)));
 }
 
+// Where it is attached.
+std::string hosts(const volume_record& x) {
+  std::string text;
+  for (const auto& a : x.attachments)
+    text += (text.empty() ? "" : ",") + a.host;
+  return text;
+}
+
 void print_volumes(session& s, const std::vector<volume_info>& all) {
   table t{{"NAME", ">ID", ">SIZE", ">ALLOCATED", ">SHARDS", "ATTACHED", ">CLIENTS", "KIND", "TIER"}};
   for (const auto& x : all) {
@@ -37,7 +47,7 @@ void print_volumes(session& s, const std::vector<volume_info>& all) {
     t.row({spec.name, std::to_string(x.record.id.value()), format_size(spec.size_bytes), allocated(x),
            known(x.shards_known(), std::to_string(x.shards)),
            x.record.removing     ? "removing"
-           : x.record.attached() ? "yes"
+           : x.record.attached() ? "at " + hosts(x.record)
                                  : "no",
            known(x.clients_known, std::to_string(x.connections)), spec.is_volatile ? "volatile" : "durable",
            spec.tier.empty() ? "-" : spec.tier});
@@ -92,7 +102,7 @@ int show(session& s, rpc_client& node, const std::string& name) {
   t.row({"kind", spec.is_volatile ? "volatile" : "durable"});
   t.row({"tier for new shards", spec.tier.empty() ? "by placement" : spec.tier});
   t.row({"created", utc(x->record.created_at)});
-  t.row({"attached", x->record.attached() ? "yes" : "no"});
+  t.row({"attached", x->record.attached() ? "at " + hosts(x->record) : "no"});
   if (!x->uri.empty() || !x->uri_known())
     t.row({"uri", known(x->uri_known(), x->uri)});
   t.row({"clients", known(x->clients_known, std::to_string(x->connections))});
@@ -100,18 +110,20 @@ int show(session& s, rpc_client& node, const std::string& name) {
   return success;
 }
 
-int attach(session& s, rpc_client& node, const std::string& name) {
-  auto x = node.volume_attach(name);
+int attach(session& s, rpc_client& node, const volume_arguments& args) {
+  auto x = node.volume_attach(args.name, args.host, args.shared);
   if (!x)
-    return s.fail(x.error());
+    return s.fail(x.error(), code_of(x.error()) == errc::volume_attached
+                               ? "a VM that moves between hosts: --shared; else first: varve volume detach " + args.name
+                               : "");
   if (s.json)
     s.print(to_json(*x));
   else
     fmt::print("{}\n", x->uri);
   // As an object, since only so QEMU takes a reconnect-delay: with it the VM outlives a restart of varved.
-  s.say(fmt::format("for QEMU:\n  -drive driver=raw,if=virtio,discard=unmap,file.driver=nbd,file.server.type=unix,"
+  s.say(fmt::format("for QEMU{}:\n  -drive driver=raw,if=virtio,discard=unmap,file.driver=nbd,file.server.type=unix,"
                     "file.server.path={},file.export={},file.reconnect-delay=60",
-                    x->socket_path, name));
+                    args.host.empty() ? "" : " at " + x->host, x->socket_path, args.name));
   return success;
 }
 
@@ -149,15 +161,15 @@ int resize(session& s, rpc_client& node, const std::string& name, uint64_t size)
   return success;
 }
 
-int detach(session& s, rpc_client& node, const std::string& name, bool force) {
-  if (s.timeout.empty() && force)
+int detach(session& s, rpc_client& node, const volume_arguments& args) {
+  if (s.timeout.empty() && args.force)
     node.set_timeout(std::chrono::minutes{2});
-  if (auto e = node.volume_detach(name, force))
+  if (auto e = node.volume_detach(args.name, args.force, args.host))
     return s.fail(e, code_of(e) == errc::timed_out
                        ? "requests may be waiting for a tier; --force ends them with an error that the VM sees"
                        : "");
   if (s.json)
-    s.print({{"detached", name}});
+    s.print({{"detached", args.name}});
   return success;
 }
 
@@ -216,14 +228,17 @@ void add_volume_verbs(CLI::App& app, session& s) {
 
   x = noun->add_subcommand("attach", "Export a volume over NBD and print its URI");
   x->add_option("VOLUME", args->name)->required();
-  x->callback([args, &s] { s.with_node([&](rpc_client& node) { return attach(s, node, args->name); }); });
+  x->add_option("--host", args->host, "The node at which its VM runs [the node that is asked]")->type_name("NODE");
+  x->add_flag("--shared", args->shared, "Also while it is attached at another host: for a VM that moves between them");
+  x->callback([args, &s] { s.with_node([&](rpc_client& node) { return attach(s, node, *args); }); });
 
   x = noun->add_subcommand("detach", "End the export; waits for requests under way, then flushes");
   x->add_option("VOLUME", args->name)->required();
   x->add_flag("--force", args->force,
               "Do not wait for requests that wait for a lease: they fail, and a VM that still runs sees I/O errors and "
               "may lose what it had not flushed");
-  x->callback([args, &s] { s.with_node([&](rpc_client& node) { return detach(s, node, args->name, args->force); }); });
+  x->add_option("--host", args->host, "At this node [the only one]")->type_name("NODE");
+  x->callback([args, &s] { s.with_node([&](rpc_client& node) { return detach(s, node, *args); }); });
 }
 
 } // namespace varve::cli

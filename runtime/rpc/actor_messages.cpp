@@ -130,15 +130,15 @@ const std::vector<entry>& table() {
     {"varve.host-supervisor",
      {"attach", {volume}, "Serves a volume to a VM; attached already: says where"},
      [](const delivery& x) {
-       x.by.volume_attach(x.text(0),
+       x.by.volume_attach(x.text(0), x.by.options().node, false,
                           x.as<attachment>([](const attachment& a) { return actor_facts{text_fact("uri", a.uri)}; }));
      }},
     {"varve.host-supervisor",
      {"detach", {volume, {"FORCE", type::flag}}, "Waits for requests under way; by force, those that wait fail"},
-     [](const delivery& x) { x.by.volume_detach(x.text(0), x.flag(1), x.as_done()); }},
+     [](const delivery& x) { x.by.volume_detach(x.text(0), x.flag(1), x.by.options().node, x.as_done()); }},
     {"varve.vm-agent",
      {"detach", {{"FORCE", type::flag}}, "Waits for requests under way; by force, those that wait fail"},
-     [](const delivery& x) { x.by.volume_detach(x.name(), x.flag(0), x.as_done()); }},
+     [](const delivery& x) { x.by.volume_detach(x.name(), x.flag(0), x.by.options().node, x.as_done()); }},
   };
   return all;
 }

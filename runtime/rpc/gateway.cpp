@@ -4,9 +4,14 @@
 
 #include <caf/send.hpp>
 
+#include "runtime/rpc/cluster_health.hpp"
+
 namespace varve {
 
 namespace {
+
+/// How long one manager may take to say how it is, before another is asked.
+constexpr caf::timespan status_patience{std::chrono::seconds{3}};
 
 // Several questions at a time: `then` is called when each has been answered or refused.
 class countdown {
@@ -50,8 +55,8 @@ bool within(bridge& on, const volume_record& x, uint64_t index) {
   return false;
 }
 
-shard_info describe(const volume_record& volume, const shard_home& home) {
-  shard_info x;
+shard_row describe(const volume_record& volume, const shard_home& home) {
+  shard_row x;
   x.home = home;
   x.offset = home.id.index.value() * volume.spec.shard_size;
   x.size = std::min(volume.spec.shard_size, volume.spec.size_bytes - std::min(volume.spec.size_bytes, x.offset));
@@ -188,9 +193,12 @@ void gateway::volume_resize(std::string volume, uint64_t size_bytes, answer<volu
         // The catalog first: the VM must not see room that a crash takes back.
         r.ask_actor(
           actor,
-          [&r, finish](const volume_record& after) {
+          [this, &r, finish](const volume_record& after) {
             if (!after.attached())
               return finish(after);
+            if (in_cluster())
+              return r.template ask<attachments_actor>(
+                path::attachments, [finish, after] { finish(after); }, atom::resize_v, after.id, after.spec.size_bytes);
             r.template ask<host_supervisor_actor>(
               path::host, [finish, after] { finish(after); }, atom::resize_v, after.id, after.spec.size_bytes);
           },
@@ -213,35 +221,50 @@ void gateway::volume_remove(std::string volume, bool confirmed, answer<nothing> 
   });
 }
 
-void gateway::volume_attach(std::string volume, answer<attachment> done) const {
-  run<attachment>(std::move(done), [volume](auto& r) {
-    with_volume(r, volume, [&r](const volume_record& record) {
-      r.template ask<host_supervisor_actor>(
-        path::host, [&r](const attachment& x) { r.finish(x); }, atom::attach_v, record.id, false);
+void gateway::volume_attach(std::string volume, std::string host, bool shared, answer<attachment> done) const {
+  run<attachment>(std::move(done), [=, this](auto& r) {
+    auto at = host;
+    if (at.empty() && options_.is_host)
+      at = options_.node;
+    if (at.empty())
+      return r.refuse(make_error(errc::invalid_argument, "node " + options_.node + " is no host: say at which node"));
+    if (!in_cluster() && at != options_.node)
+      return r.refuse(make_error(errc::not_found, "no node " + at + ": " + options_.node + " is by itself"));
+    with_volume(r, volume, [=, this, &r](const volume_record& record) {
+      auto finish = [&r](const attachment& x) { r.finish(x); };
+      if (in_cluster())
+        r.template ask<attachments_actor>(path::attachments, finish, atom::attach_v, record.id, at, shared);
+      else
+        r.template ask<host_supervisor_actor>(path::host, finish, atom::attach_v, record.id, shared);
     });
   });
 }
 
-void gateway::volume_detach(std::string volume, bool force, answer<nothing> done) const {
-  run_long<nothing>(std::move(done), [=](auto& r) {
-    with_volume(r, volume, [=, &r](const volume_record& record) {
-      r.template ask<host_supervisor_actor>(
-        path::host, [&r] { r.finish({}); }, atom::detach_v, record.id, force);
+void gateway::volume_detach(std::string volume, bool force, std::string host, answer<nothing> done) const {
+  run_long<nothing>(std::move(done), [=, this](auto& r) {
+    if (!in_cluster() && !host.empty() && host != options_.node)
+      return r.refuse(make_error(errc::not_found, "no node " + host + ": " + options_.node + " is by itself"));
+    with_volume(r, volume, [=, this, &r](const volume_record& record) {
+      auto finish = [&r] { r.finish({}); };
+      if (in_cluster())
+        r.template ask<attachments_actor>(path::attachments, finish, atom::detach_v, record.id, host, force);
+      else
+        r.template ask<host_supervisor_actor>(path::host, finish, atom::detach_v, record.id, force);
     });
   });
 }
 
-void gateway::shard_list(std::string volume, uint64_t first, uint64_t limit, answer<shard_page> done) const {
-  run<shard_page>(std::move(done), [=, this](auto& r) {
+void gateway::shard_list(std::string volume, uint64_t first, uint64_t limit, answer<shard_rows> done) const {
+  run<shard_rows>(std::move(done), [=, this](auto& r) {
     const auto count = std::clamp<uint64_t>(limit, 1, shards_per_page_max);
     with_volume(r, volume, [=, this, &r](const volume_record& record) {
       with_volume_actor(r, record.id, [=, this, &r](const volume_actor& actor) {
         collect_homes(r, actor, first, shards_of(record), count, {},
                       [this, &r, record](std::vector<shard_home> homes, uint64_t next) {
-                        std::vector<shard_info> shards;
+                        std::vector<shard_row> shards;
                         for (const auto& x : homes)
                           shards.push_back(describe(record, x));
-                        complete(r, record.id, std::move(shards), [&r, next](std::vector<shard_info> x) {
+                        complete(r, record.id, std::move(shards), [&r, next](std::vector<shard_row> x) {
                           r.finish({std::move(x), shard_index{next}});
                         });
                       });
@@ -250,8 +273,8 @@ void gateway::shard_list(std::string volume, uint64_t first, uint64_t limit, ans
   });
 }
 
-void gateway::shard_show(std::string volume, uint64_t index, answer<shard_info> done) const {
-  run<shard_info>(std::move(done), [=, this](auto& r) {
+void gateway::shard_show(std::string volume, uint64_t index, answer<shard_row> done) const {
+  run<shard_row>(std::move(done), [=, this](auto& r) {
     with_volume(r, volume, [=, this, &r](const volume_record& record) {
       if (!within(r, record, index))
         return;
@@ -267,7 +290,7 @@ void gateway::shard_show(std::string volume, uint64_t index, answer<shard_info> 
               return r.refuse(
                 make_error(errc::not_found, "nothing was written to shard " + std::to_string(index) + " yet"));
             complete(r, record.id, {describe(record, home)},
-                     [&r](std::vector<shard_info> x) { r.finish(std::move(x[0])); });
+                     [&r](std::vector<shard_row> x) { r.finish(std::move(x[0])); });
           },
           atom::locate_v, shard_index{index}, uint64_t{1});
       });
@@ -315,13 +338,14 @@ void gateway::shard_verify(std::string volume, uint64_t index, answer<uint64_t> 
   });
 }
 
-void gateway::tier_list(answer<std::vector<tier_info>> done) const {
-  run<std::vector<tier_info>>(std::move(done), [this](auto& r) {
-    auto all = std::make_shared<std::vector<tier_info>>(options_.tiers.size());
+void gateway::tier_list(answer<std::vector<tier_row>> done) const {
+  run<std::vector<tier_row>>(std::move(done), [this](auto& r) {
+    auto all = std::make_shared<std::vector<tier_row>>(options_.tiers.size());
     auto left = std::make_shared<countdown>(options_.tiers.size(), [&r, all] { r.finish(*all); });
     for (size_t i = 0; i < options_.tiers.size(); ++i) {
       auto& x = (*all)[i];
       x.name = options_.tiers[i];
+      x.node = node_of(x.name);
       x.state = "unknown";
       x.problem = "its actor does not answer";
       const auto tier = r.directory().template get<tier_actor>(path::tier(x.name));
@@ -332,7 +356,7 @@ void gateway::tier_list(answer<std::vector<tier_info>> done) const {
       r.ask_or(
         tier,
         [all, i, left](const tier_info& info) {
-          (*all)[i] = info;
+          static_cast<tier_info&>((*all)[i]) = info;
           left->one();
         },
         [all, i, left](const caf::error& e) {
@@ -425,6 +449,69 @@ void gateway::migration_resume(migration_id id, answer<migration_progress> done)
   });
 }
 
+std::string gateway::node_of(const std::string& tier) const {
+  if (!in_cluster())
+    return options_.node;
+  const auto at = options_.tier_nodes.find(tier);
+  return at == options_.tier_nodes.end() ? std::string{} : at->second;
+}
+
+void gateway::cluster_status(answer<cluster_view> done) const {
+  run<cluster_view>(std::move(done), [this](auto& r) {
+    if (!in_cluster())
+      return r.refuse(make_error(errc::unsupported, "node " + options_.node + " is by itself, in no cluster"));
+    cluster_view view;
+    view.cluster = options_.cluster;
+    view.node = options_.node;
+    auto go_on = [this, &r](cluster_view x) {
+      // The leader's view before others': what it believes is what it acts on.
+      auto managers = options_.managers;
+      std::stable_partition(managers.begin(), managers.end(), [&](const std::string& m) { return m == x.leader; });
+      with_members(r, std::move(x), std::move(managers), [&r](cluster_view y) {
+        assess(y);
+        r.finish(std::move(y));
+      });
+    };
+    auto without = [this, go_on, view](const caf::error&) mutable {
+      view.leader = parts_.leader ? parts_.leader() : std::string{};
+      go_on(std::move(view));
+    };
+    const auto monitor = parts_.directory->get<monitor_actor>(path::monitor);
+    if (!monitor)
+      return without({});
+    r.probe(
+      monitor, status_patience,
+      [go_on, view](const node_status& x) mutable {
+        view.leader = x.node;
+        view.findings = x.findings;
+        go_on(std::move(view));
+      },
+      without, atom::get_v);
+  });
+}
+
+void gateway::with_members(bridge& on, cluster_view view, std::vector<std::string> managers,
+                           std::function<void(cluster_view)> then) const {
+  if (managers.empty())
+    return on.refuse(
+      make_error(errc::unavailable, "node " + options_.node + " reaches no manager of cluster " + options_.cluster +
+                                      (parts_.why_not_managing ? ": " + parts_.why_not_managing() : std::string{})));
+  const auto manager = managers.front();
+  managers.erase(managers.begin());
+  const auto actor =
+    parts_.directory->get<membership_actor>(manager == options_.node ? path::membership : path::membership_of(manager));
+  if (!actor)
+    return with_members(on, std::move(view), std::move(managers), std::move(then));
+  on.probe(
+    actor, status_patience,
+    [view, manager, then](const std::vector<member_info>& members) mutable {
+      view.seen_by = manager;
+      view.members = members;
+      then(std::move(view));
+    },
+    [this, &on, view, managers, then](const caf::error&) { with_members(on, view, managers, then); }, atom::list_v);
+}
+
 void gateway::actor_list(answer<std::vector<actor_info>> done) const {
   run<std::vector<actor_info>>(std::move(done), [this](auto& r) {
     const auto root = parts_.root();
@@ -449,7 +536,10 @@ void gateway::actor_kill(std::string path, answer<nothing> done) const {
 
 void gateway::catalog_copy(std::string path, answer<nothing> done) const {
   if (!parts_.copy_catalog)
-    return done(make_error(errc::unsupported, "this node's catalog is not in a file"), {});
+    return done(make_error(errc::unsupported, in_cluster() ? "the catalog is not in a file of node " + options_.node +
+                                                               ": ask the manager, or make a copy of etcd's"
+                                                           : "this node's catalog is not in a file"),
+                {});
   parts_.copy_catalog(std::move(path), [done](const catalog_result& x) {
     done(x.status == errc::none ? caf::error{} : make_error(x.status, x.context), {});
   });
@@ -463,17 +553,16 @@ void gateway::stop(answer<nothing> done) const {
 void gateway::complete(bridge& on, std::vector<volume_info> volumes,
                        std::function<void(std::vector<volume_info>)> then) const {
   auto all = std::make_shared<std::vector<volume_info>>(std::move(volumes));
-  const auto host = parts_.directory->get<host_supervisor_actor>(path::host);
   bool any = false;
   for (auto& x : *all) {
     x.clients_known = !x.record.attached();
     any |= x.record.attached();
   }
-  if (!host || !any)
+  if (!any)
     return then(std::move(*all));
   auto counted = [all, then](const std::map<volume_id, volume_counters>& counters) {
     for (auto& x : *all)
-      // Attached and without a port: it is being opened, or its agent restarts.
+      // Attached and without a port: it is being opened, or its agent restarts; or it is at another host only.
       if (auto at = counters.find(x.record.id); x.record.attached() && at != counters.end()) {
         x.connections = at->second.connections;
         x.clients_known = !x.uri.empty();
@@ -483,23 +572,36 @@ void gateway::complete(bridge& on, std::vector<volume_info> volumes,
   auto listed = [this, &on, all, then, counted](const std::vector<attachment>& attachments) {
     for (auto& x : *all)
       for (const auto& a : attachments)
-        if (a.volume == x.record.id)
+        // Where it is at two hosts: the one that is here.
+        if (a.volume == x.record.id && (x.uri.empty() || a.host == options_.node))
           x.uri = a.uri;
     if (!parts_.plane)
       return then(std::move(*all));
     using counters = std::map<volume_id, volume_counters>;
     on.wait_for<counters>([plane = parts_.plane](auto done) { plane->port_counters(std::move(done)); }, counted);
   };
-  on.ask_or(
-    host, listed, [all, then](const caf::error&) { then(std::move(*all)); }, atom::list_v);
+  auto unknown = [all, then](const caf::error&) { then(std::move(*all)); };
+  const auto host = parts_.directory->get<host_supervisor_actor>(path::host);
+  const auto here = [&on, host, listed, unknown](const caf::error& e) {
+    if (host)
+      on.ask_or(host, listed, unknown, atom::list_v);
+    else
+      unknown(e);
+  };
+  // Without the manager at least what is attached here is known.
+  if (const auto hosts = parts_.directory->get<attachments_actor>(path::attachments); in_cluster() && hosts)
+    on.ask_or(hosts, listed, here, atom::list_v);
+  else
+    here({});
 }
 
-void gateway::complete(bridge& on, volume_id volume, std::vector<shard_info> shards,
-                       std::function<void(std::vector<shard_info>)> then) const {
-  auto all = std::make_shared<std::vector<shard_info>>(std::move(shards));
+void gateway::complete(bridge& on, volume_id volume, std::vector<shard_row> shards,
+                       std::function<void(std::vector<shard_row>)> then) const {
+  auto all = std::make_shared<std::vector<shard_row>>(std::move(shards));
   auto at = std::make_shared<std::map<uint64_t, size_t>>();
   std::map<std::string, tier_actor> tiers;
   for (size_t i = 0; i < all->size(); ++i) {
+    (*all)[i].node = node_of((*all)[i].home.tier);
     at->emplace((*all)[i].home.id.index.value(), i);
     tiers.try_emplace((*all)[i].home.tier);
   }

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <caf/actor_system.hpp>
 
+#include "messages/cluster_view.hpp"
 #include "messages/interfaces.hpp"
 #include "runtime/caf/actor_tree.hpp"
 #include "runtime/catalog/catalog_store.hpp"
@@ -26,6 +28,14 @@ struct gateway_options {
   std::string node = "varve";
   /// How long the console waits for one actor; then it is silent.
   caf::timespan patience{std::chrono::seconds{1}};
+  /// The cluster's name; empty: this node is by itself.
+  std::string cluster;
+  /// Its managers.
+  std::vector<std::string> managers;
+  /// In a cluster: whose each tier is.
+  std::map<std::string, std::string> tier_nodes;
+  /// This node attaches volumes.
+  bool is_host = true;
 };
 
 /// All that can be asked of a node from outside, in the words of messages/varve.capnp, carried out by asking its
@@ -41,6 +51,10 @@ public:
     std::function<node_root_actor()> root;
     /// Empty while this node manages, or may; else why not, for people. May be null: always.
     std::function<std::string()> why_not_managing;
+    /// Who leads, as far as this node knows without its manager's monitor; empty: nobody. May be null.
+    std::function<std::string()> leader;
+    /// Empty when this node serves; blocks for seconds. May be null: always.
+    std::function<std::string()> not_ready;
     /// Begins to stop the node; returns at once.
     std::function<void()> stop;
     /// Copies the catalog to a new file; may be empty.
@@ -67,18 +81,20 @@ public:
   void volume_show(std::string volume, answer<volume_info> done) const;
   void volume_resize(std::string volume, uint64_t size_bytes, answer<volume_info> done) const;
   void volume_remove(std::string volume, bool confirmed, answer<nothing> done) const;
-  void volume_attach(std::string volume, answer<attachment> done) const;
-  void volume_detach(std::string volume, bool force, answer<nothing> done) const;
+  /// `host` empty: this node. `shared`: also while it is attached elsewhere.
+  void volume_attach(std::string volume, std::string host, bool shared, answer<attachment> done) const;
+  /// `host` empty: the only one.
+  void volume_detach(std::string volume, bool force, std::string host, answer<nothing> done) const;
   /// For what needs the number and the size only.
   void volume_record_of(std::string volume, answer<volume_record> done) const;
 
-  void shard_list(std::string volume, uint64_t first, uint64_t limit, answer<shard_page> done) const;
-  void shard_show(std::string volume, uint64_t index, answer<shard_info> done) const;
+  void shard_list(std::string volume, uint64_t first, uint64_t limit, answer<shard_rows> done) const;
+  void shard_show(std::string volume, uint64_t index, answer<shard_row> done) const;
   void shard_move(std::string volume, uint64_t first, uint64_t count, std::string to_tier,
                   answer<std::vector<migration_id>> done) const;
   void shard_verify(std::string volume, uint64_t index, answer<uint64_t> done) const;
 
-  void tier_list(answer<std::vector<tier_info>> done) const;
+  void tier_list(answer<std::vector<tier_row>> done) const;
 
   /// Of all volumes when `volume` is empty.
   void lease_list(std::string volume, answer<std::vector<lease_info>> done) const;
@@ -89,6 +105,8 @@ public:
   void migration_cancel(migration_id id, answer<migration_progress> done) const;
   void migration_pause(migration_id id, answer<migration_progress> done) const;
   void migration_resume(migration_id id, answer<migration_progress> done) const;
+
+  void cluster_status(answer<cluster_view> done) const;
 
   void actor_list(answer<std::vector<actor_info>> done) const;
   void actor_kill(std::string path, answer<nothing> done) const;
@@ -112,11 +130,17 @@ private:
                    std::move(body));
   }
 
+  bool in_cluster() const { return !options_.cluster.empty(); }
+  std::string node_of(const std::string& tier) const;
+  /// Fills in the members, as the first of these managers tells that answers.
+  void with_members(bridge& on, cluster_view view, std::vector<std::string> managers,
+                    std::function<void(cluster_view)> then) const;
+
   /// Adds what the volume's actor does not know: where clients connect, and how many did.
   void complete(bridge& on, std::vector<volume_info> volumes, std::function<void(std::vector<volume_info>)> then) const;
   /// The same for shards: leases, migrations, and what the tiers know of active ones.
-  void complete(bridge& on, volume_id volume, std::vector<shard_info> shards,
-                std::function<void(std::vector<shard_info>)> then) const;
+  void complete(bridge& on, volume_id volume, std::vector<shard_row> shards,
+                std::function<void(std::vector<shard_row>)> then) const;
 
   parts parts_;
   gateway_options options_;

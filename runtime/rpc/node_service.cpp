@@ -147,41 +147,41 @@ kj::Promise<void> node_service::volumeRemove(VolumeRemoveContext context) {
 kj::Promise<void> node_service::volumeAttach(VolumeAttachContext context) {
   return serve_change<attachment>(
     *rights_, context,
-    [this, volume = std::string{context.getParams().getVolume()}](auto done) {
-      to_.volume_attach(volume, std::move(done));
-    },
+    [this, volume = std::string{context.getParams().getVolume()}, host = std::string{context.getParams().getHost()},
+     shared = context.getParams().getShared()](auto done) { to_.volume_attach(volume, host, shared, std::move(done)); },
     [](auto results, const attachment& x) { to_wire(results.initAttachment(), x); });
 }
 
 kj::Promise<void> node_service::volumeDetach(VolumeDetachContext context) {
   return serve_change<nothing>(
     *rights_, context,
-    [this, volume = std::string{context.getParams().getVolume()}, force = context.getParams().getForce()](auto done) {
-      to_.volume_detach(volume, force, std::move(done));
+    [this, volume = std::string{context.getParams().getVolume()}, force = context.getParams().getForce(),
+     host = std::string{context.getParams().getHost()}](auto done) {
+      to_.volume_detach(volume, force, host, std::move(done));
     },
     fill_nothing);
 }
 
 kj::Promise<void> node_service::shardList(ShardListContext context) {
   auto params = context.getParams();
-  return serve<shard_page>(
+  return serve<shard_rows>(
     context,
     [this, volume = std::string{params.getVolume()}, first = params.getFirst(), limit = params.getLimit()](auto done) {
       to_.shard_list(volume, first, limit, std::move(done));
     },
-    [](auto results, const shard_page& x) {
+    [](auto results, const shard_rows& x) {
       list_to_wire<wire::Shard>(results.initShards(static_cast<unsigned>(x.shards.size())), x.shards);
       results.setNext(x.next.value());
     });
 }
 
 kj::Promise<void> node_service::shardShow(ShardShowContext context) {
-  return serve<shard_info>(
+  return serve<shard_row>(
     context,
     [this, volume = std::string{context.getParams().getVolume()}, index = context.getParams().getIndex()](auto done) {
       to_.shard_show(volume, index, std::move(done));
     },
-    [](auto results, const shard_info& x) { to_wire(results.initShard(), x); });
+    [](auto results, const shard_row& x) { to_wire(results.initShard(), x); });
 }
 
 kj::Promise<void> node_service::shardMove(ShardMoveContext context) {
@@ -209,9 +209,9 @@ kj::Promise<void> node_service::shardVerify(ShardVerifyContext context) {
 }
 
 kj::Promise<void> node_service::tierList(TierListContext context) {
-  return serve<std::vector<tier_info>>(
+  return serve<std::vector<tier_row>>(
     context, [this](auto done) { to_.tier_list(std::move(done)); },
-    [](auto results, const std::vector<tier_info>& x) {
+    [](auto results, const std::vector<tier_row>& x) {
       list_to_wire<wire::Tier>(results.initTiers(static_cast<unsigned>(x.size())), x);
     });
 }
@@ -272,6 +272,24 @@ kj::Promise<void> node_service::migrationResume(MigrationResumeContext context) 
     fill_migration);
 }
 
+kj::Promise<void> node_service::clusterStatus(ClusterStatusContext context) {
+  return serve<cluster_view>(
+    context, [this](auto done) { to_.cluster_status(std::move(done)); },
+    [](auto results, const cluster_view& x) { to_wire(results.initCluster(), x); });
+}
+
+kj::Promise<void> node_service::ready(ReadyContext context) {
+  return serve<std::string>(
+    context,
+    [this](answer<std::string> done) {
+      const auto& not_ready = to_.outside().not_ready;
+      if (!not_ready)
+        return done({}, {});
+      recordings_->on->run([not_ready, done] { done({}, not_ready()); });
+    },
+    [](auto results, const std::string& x) { results.setNotReady(x); });
+}
+
 kj::Promise<void> node_service::actorList(ActorListContext context) {
   return serve<std::vector<actor_info>>(
     context, [this](auto done) { to_.actor_list(std::move(done)); },
@@ -312,6 +330,9 @@ kj::Promise<void> node_service::traceRecord(TraceRecordContext context) {
       return refuse(make_error(errc::unsupported, "this node has no data path"));
     if (!record.attached())
       return refuse(make_error(errc::volume_detached, record.spec.name));
+    if (const auto& here = to_.options(); !here.cluster.empty() && !record.at(here.node))
+      return refuse(make_error(errc::volume_detached, record.spec.name + " is attached at " +
+                                                        record.attachments.front().host + ": ask that node"));
     if (!recordings_->by_volume[record.id.value()].expired())
       return refuse(make_error(errc::already_exists, "volume " + record.spec.name + " is being recorded"));
     auto opened = ask<std::shared_ptr<trace_recorder>>([this, record, file](auto done) {

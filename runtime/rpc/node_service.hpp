@@ -70,6 +70,8 @@ public:
   kj::Promise<void> migrationCancel(MigrationCancelContext context) override;
   kj::Promise<void> migrationPause(MigrationPauseContext context) override;
   kj::Promise<void> migrationResume(MigrationResumeContext context) override;
+  kj::Promise<void> clusterStatus(ClusterStatusContext context) override;
+  kj::Promise<void> ready(ReadyContext context) override;
   kj::Promise<void> actorList(ActorListContext context) override;
   kj::Promise<void> actorKill(ActorKillContext context) override;
   kj::Promise<void> traceRecord(TraceRecordContext context) override;

@@ -75,34 +75,37 @@ public:
     return call_plain(kj::mv(q));
   }
 
-  caf::expected<attachment> volume_attach(const std::string& volume) override {
+  caf::expected<attachment> volume_attach(const std::string& volume, const std::string& host, bool shared) override {
     auto q = node_.volumeAttachRequest();
     q.setVolume(text(volume));
+    q.setHost(text(host));
+    q.setShared(shared);
     return call<attachment>(kj::mv(q), [](auto& x) { return from_wire(x.getAttachment()); });
   }
 
-  caf::error volume_detach(const std::string& volume, bool force) override {
+  caf::error volume_detach(const std::string& volume, bool force, const std::string& host) override {
     auto q = node_.volumeDetachRequest();
+    q.setHost(text(host));
     q.setVolume(text(volume));
     q.setForce(force);
     return call_plain(kj::mv(q));
   }
 
-  caf::expected<shard_page> shard_list(const std::string& volume, uint64_t first, uint32_t limit) override {
+  caf::expected<shard_rows> shard_list(const std::string& volume, uint64_t first, uint32_t limit) override {
     auto q = node_.shardListRequest();
     q.setVolume(text(volume));
     q.setFirst(first);
     q.setLimit(limit);
-    return call<shard_page>(kj::mv(q), [](auto& x) {
-      return shard_page{list_from_wire<wire::Shard>(x.getShards()), shard_index{x.getNext()}};
+    return call<shard_rows>(kj::mv(q), [](auto& x) {
+      return shard_rows{list_from_wire<wire::Shard>(x.getShards()), shard_index{x.getNext()}};
     });
   }
 
-  caf::expected<shard_info> shard_show(const std::string& volume, uint64_t index) override {
+  caf::expected<shard_row> shard_show(const std::string& volume, uint64_t index) override {
     auto q = node_.shardShowRequest();
     q.setVolume(text(volume));
     q.setIndex(index);
-    return call<shard_info>(kj::mv(q), [](auto& x) { return from_wire(x.getShard()); });
+    return call<shard_row>(kj::mv(q), [](auto& x) { return from_wire(x.getShard()); });
   }
 
   caf::expected<std::vector<migration_id>> shard_move(const std::string& volume, uint64_t first, uint64_t count,
@@ -127,9 +130,9 @@ public:
     return call<uint64_t>(kj::mv(q), [](auto& x) { return x.getBadBlocks(); });
   }
 
-  caf::expected<std::vector<tier_info>> tier_list() override {
-    return call<std::vector<tier_info>>(node_.tierListRequest(),
-                                        [](auto& x) { return list_from_wire<wire::Tier>(x.getTiers()); });
+  caf::expected<std::vector<tier_row>> tier_list() override {
+    return call<std::vector<tier_row>>(node_.tierListRequest(),
+                                       [](auto& x) { return list_from_wire<wire::Tier>(x.getTiers()); });
   }
 
   caf::expected<std::vector<lease_info>> lease_list(const std::string& volume) override {
@@ -161,6 +164,14 @@ public:
   }
   caf::expected<migration_progress> migration_resume(migration_id id) override {
     return call_migration(node_.migrationResumeRequest(), id);
+  }
+
+  caf::expected<cluster_view> cluster_status() override {
+    return call<cluster_view>(node_.clusterStatusRequest(), [](auto& x) { return from_wire(x.getCluster()); });
+  }
+
+  caf::expected<std::string> not_ready() override {
+    return call<std::string>(node_.readyRequest(), [](auto& x) { return std::string{x.getNotReady()}; });
   }
 
   caf::expected<std::vector<actor_info>> actor_list() override {

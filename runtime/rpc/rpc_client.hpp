@@ -8,6 +8,7 @@
 #include <caf/expected.hpp>
 
 #include "messages/catalog.hpp"
+#include "messages/cluster_view.hpp"
 #include "messages/console.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
@@ -45,14 +46,14 @@ public:
   virtual caf::expected<volume_info> volume_show(const std::string& volume) = 0;
   virtual caf::expected<volume_info> volume_resize(const std::string& volume, uint64_t size_bytes) = 0;
   virtual caf::error volume_remove(const std::string& volume, bool confirmed) = 0;
-  virtual caf::expected<attachment> volume_attach(const std::string& volume) = 0;
-  virtual caf::error volume_detach(const std::string& volume, bool force) = 0;
-  virtual caf::expected<shard_page> shard_list(const std::string& volume, uint64_t first, uint32_t limit) = 0;
-  virtual caf::expected<shard_info> shard_show(const std::string& volume, uint64_t index) = 0;
+  virtual caf::expected<attachment> volume_attach(const std::string& volume, const std::string& host, bool shared) = 0;
+  virtual caf::error volume_detach(const std::string& volume, bool force, const std::string& host) = 0;
+  virtual caf::expected<shard_rows> shard_list(const std::string& volume, uint64_t first, uint32_t limit) = 0;
+  virtual caf::expected<shard_row> shard_show(const std::string& volume, uint64_t index) = 0;
   virtual caf::expected<std::vector<migration_id>> shard_move(const std::string& volume, uint64_t first, uint64_t count,
                                                               const std::string& to_tier) = 0;
   virtual caf::expected<uint64_t> shard_verify(const std::string& volume, uint64_t index) = 0;
-  virtual caf::expected<std::vector<tier_info>> tier_list() = 0;
+  virtual caf::expected<std::vector<tier_row>> tier_list() = 0;
   virtual caf::expected<std::vector<lease_info>> lease_list(const std::string& volume) = 0;
   virtual caf::error lease_break(const std::string& volume, uint64_t index) = 0;
   virtual caf::expected<std::vector<migration_progress>> migration_list() = 0;
@@ -60,6 +61,9 @@ public:
   virtual caf::expected<migration_progress> migration_cancel(migration_id id) = 0;
   virtual caf::expected<migration_progress> migration_pause(migration_id id) = 0;
   virtual caf::expected<migration_progress> migration_resume(migration_id id) = 0;
+  virtual caf::expected<cluster_view> cluster_status() = 0;
+  /// What the node waits for; empty: it serves.
+  virtual caf::expected<std::string> not_ready() = 0;
   virtual caf::expected<std::vector<actor_info>> actor_list() = 0;
   virtual caf::error actor_kill(const std::string& path) = 0;
   /// One recording at a time for each client; it ends with the client.

@@ -219,8 +219,8 @@ BOOST_AUTO_TEST_CASE(reads_only_for_the_whole_connection_when_it_was_opened_so) 
   BOOST_TEST((code(node->volume_create({})) == errc::read_only));
   BOOST_TEST((code(node->volume_resize("vm1", 1)) == errc::read_only));
   BOOST_TEST((code(node->volume_remove("vm1", true)) == errc::read_only));
-  BOOST_TEST((code(node->volume_attach("vm1")) == errc::read_only));
-  BOOST_TEST((code(node->volume_detach("vm1", true)) == errc::read_only));
+  BOOST_TEST((code(node->volume_attach("vm1", "", false)) == errc::read_only));
+  BOOST_TEST((code(node->volume_detach("vm1", true, "")) == errc::read_only));
   BOOST_TEST((code(node->shard_move("vm1", 0, 1, "slow")) == errc::read_only));
   BOOST_TEST((code(node->shard_verify("vm1", 0)) == errc::read_only));
   BOOST_TEST((code(node->lease_break("vm1", 3)) == errc::read_only));

@@ -207,6 +207,7 @@ struct rpc_fixture {
       if (at_stop)
         at_stop();
     };
+    parts.not_ready = [] { return "not yet"; };
     plane->counters[volume_id{7}].connections = 5;
     to = std::make_unique<gateway>(parts, options);
     std::string problem;
@@ -337,7 +338,7 @@ BOOST_FIXTURE_TEST_CASE(refusals_keep_their_code_and_context, rpc_fixture) {
   BOOST_TEST((code_of(node->shard_move("vm1", 0, 1, "memory").error()) == errc::volatile_tier));
   BOOST_TEST((code_of(node->migration_cancel(migration_id{2}).error()) == errc::not_found));
   BOOST_TEST((code_of(node->migration_show(migration_id{2}).error()) == errc::not_found));
-  BOOST_TEST((code_of(node->volume_detach("vm1", false)) == errc::volume_detached));
+  BOOST_TEST((code_of(node->volume_detach("vm1", false, "")) == errc::volume_detached));
   BOOST_TEST((code_of(node->volume_remove("vm1", true)) == errc::volume_attached));
 }
 
@@ -411,6 +412,8 @@ BOOST_FIXTURE_TEST_CASE(a_tier_that_does_not_answer_is_listed_as_unknown, rpc_fi
 BOOST_FIXTURE_TEST_CASE(the_node_itself_can_be_asked, rpc_fixture) {
   auto node = connect();
   BOOST_TEST(node->status()->node == "n");
+  BOOST_TEST(*node->not_ready() == "not yet");
+  BOOST_TEST((code_of(node->cluster_status().error()) == errc::unsupported));
   BOOST_TEST(node->events(3)->size() == 3u);
   BOOST_TEST(node->actor_list()->at(0).last_error == "boom");
   BOOST_TEST(!node->actor_kill("management/catalog"));
@@ -464,6 +467,8 @@ BOOST_FIXTURE_TEST_CASE(the_client_gives_up_in_its_own_time, rpc_fixture) {
   BOOST_TEST((code_of(node->lease_break("vm1", 1)) == errc::timed_out));
   BOOST_TEST(!node->lost());
   BOOST_TEST(node->status()->node == "n");
+  BOOST_TEST(*node->not_ready() == "not yet");
+  BOOST_TEST((code_of(node->cluster_status().error()) == errc::unsupported));
 }
 
 BOOST_FIXTURE_TEST_CASE(a_recording_ends_with_its_client, rpc_fixture) {
@@ -525,6 +530,8 @@ BOOST_FIXTURE_TEST_CASE(connections_beyond_the_limit_are_closed, strict_fixture)
   BOOST_TEST(closed(third));
   ::close(third);
   BOOST_TEST(node->status()->node == "n");
+  BOOST_TEST(*node->not_ready() == "not yet");
+  BOOST_TEST((code_of(node->cluster_status().error()) == errc::unsupported));
   ::close(second);
   for (int i = 0; i < 500 && server->connections() > 1; ++i)
     std::this_thread::sleep_for(10ms);
@@ -553,6 +560,8 @@ BOOST_FIXTURE_TEST_CASE(hostile_bytes_end_their_connection_and_nothing_else, rpc
     ::close(fd);
   }
   BOOST_TEST(node->status()->node == "n");
+  BOOST_TEST(*node->not_ready() == "not yet");
+  BOOST_TEST((code_of(node->cluster_status().error()) == errc::unsupported));
 }
 
 BOOST_FIXTURE_TEST_CASE(a_message_over_the_limit_is_not_read, strict_fixture) {

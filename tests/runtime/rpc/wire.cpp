@@ -35,10 +35,10 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   goes_there_and_back<wire::Volume>(volume_info{record, 4, 5, "nbd+unix:///vm1?socket=/s", 6, false, true});
   goes_there_and_back<wire::Attachment>(attachment{volume_id{1}, holder_id{2}, "u", "p", "h"});
   shard_home home{{volume_id{1}, shard_index{2}}, "fast", generation{3}, epoch{4}};
-  goes_there_and_back<wire::Shard>(shard_info{home, 5, 6, 7, true, 8, 9, "write", migration_id{10}});
+  goes_there_and_back<wire::Shard>(shard_row{{home, 5, 6, 7, true, 8, 9, "write", migration_id{10}}, "n"});
   tier_info tier{"fast", "file", true, "direct", "/t", 1,  2,  3,  4,  5.5, true, "up", "p",
                  t(6),   t(7),   t(8), 9.5,      10.5, 11, 12, 13, 14, 15,  16,   "id"};
-  goes_there_and_back<wire::Tier>(tier);
+  goes_there_and_back<wire::Tier>(tier_row{tier, "n"});
   goes_there_and_back<wire::CatalogBackup>(catalog_backup_info{1, 2, 3, 4, 5});
   lease_grant grant{lease_id{1}, holder_id{2},          {{volume_id{3}, shard_index{4}}, "fast", {}, {}},
                     5,           lease_mode::migration, epoch{6},
@@ -50,6 +50,10 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
     migration_progress{moved, 8, 9, 10.5, 11.5, t(12), true, true, "budget", "e", 13, 14, t(15)});
   node_status status{"n", "v", t(1), "warning", {{"CODE", "warning", "text"}}, 2, 3, 4, 5, 6, 7, "threads"};
   goes_there_and_back<wire::NodeStatus>(status);
+  member_info member{"n", "host", member_state::suspect, 1, "v", t(2), "c:1", "d:2", 3};
+  goes_there_and_back<wire::Member>(member);
+  goes_there_and_back<wire::ClusterStatus>(
+    cluster_view{"lab", "n", "l", "s", {member}, "warning", {{"CODE", "warning", "text"}}});
   goes_there_and_back<wire::Event>(event{1, "CODE", "text"});
   goes_there_and_back<wire::Actor>(actor_info{"p", "t", true, 1, t(2), "e"});
   for (const auto& x :
