@@ -25,9 +25,10 @@ using namespace std::chrono_literals;
 
 constexpr auto help = R"(varved: one node of block volumes
 
-  varved --config FILE [--data-dir DIR] [--run-dir DIR]
+  varved --config FILE [--node NAME] [--data-dir DIR] [--run-dir DIR]
 
   --config FILE    the configuration (TOML); check it with: varve config check FILE
+  --node NAME      which node of a cluster's file
   --data-dir DIR   where the catalog and the shards are, instead of node.data_dir
   --run-dir DIR    where the sockets are, instead of node.run_dir
   --version, --help
@@ -35,8 +36,8 @@ constexpr auto help = R"(varved: one node of block volumes
 SIGTERM and SIGINT stop it in order: requests under way end, everything is flushed. A second one ends it at once; what
 was acknowledged is safe then too, what was not flushed may be lost at power loss only.
 
-Exit codes: 0 stopped; 1 failed; 2 bad configuration or command line; 3 another varved uses the folder; 4 did not
-stop in time.
+Exit codes: 0 stopped; 1 failed; 2 bad configuration, keys or command line; 3 another varved uses the folder; 4 did
+not stop in time.
 )";
 
 struct arguments {
@@ -63,6 +64,7 @@ std::optional<int> read_arguments(int argc, char** argv, arguments& x) {
       value = argv[++i];
     }
     auto* to = word == "--config"     ? &x.config
+               : word == "--node"     ? &x.overrides.node
                : word == "--data-dir" ? &x.overrides.data_dir
                : word == "--run-dir"  ? &x.overrides.run_dir
                                       : nullptr;
@@ -96,7 +98,7 @@ std::string open_log(const node_config& config) {
     std::error_code ignored; // opening it says what is wrong
     std::filesystem::create_directories(std::filesystem::path(config.log_file).parent_path(), ignored);
   }
-  return start_logging(config.log_level, config.log_file);
+  return start_logging(config.log_level, config.log_file, config.name);
 }
 
 // What systemd shows of a node that serves, and a sign of life if it wants one: as long as the actors answer.
@@ -166,9 +168,11 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "{}\n", to_string(x));
   if (!findings.problems.empty())
     return bad_config;
-  if (!config.cluster.nodes.empty()) {
-    fmt::print(stderr, "{}: it describes a cluster; expected [node]: this version runs one node by itself\n",
-               args.config);
+  if (const auto& nodes = config.cluster.nodes; args.overrides.node.empty() && nodes.size() > 1) {
+    std::string names;
+    for (const auto& x : nodes)
+      names += (names.empty() ? "" : ", ") + x.name;
+    fmt::print(stderr, "{}: it describes a cluster; expected --node with one of {}\n", args.config, names);
     return bad_config;
   }
 

@@ -3,9 +3,11 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "messages/errors.hpp"
 #include "runtime/catalog/etcd_catalog.hpp"
+#include "runtime/recovery/stopped_node.hpp"
 
 namespace varve {
 
@@ -57,6 +59,18 @@ node_catalog open_catalog(const node_config& config, std::function<void(std::str
   }
   if (!x.store)
     problem = fmt::format("catalog: {}: {}", to_string(code_of(refused)), context_of(refused));
+  return x;
+}
+
+std::shared_ptr<sqlite_store> open_tier_ids(const node_config& config, std::string& problem) {
+  const auto folder = tier_ids_folder(config);
+  std::error_code error;
+  if (std::filesystem::create_directories(folder, error))
+    ::chmod(folder.c_str(), 0700);
+  caf::error refused;
+  auto x = error ? nullptr : sqlite_store::open({folder}, refused);
+  if (!x)
+    problem = error ? folder + ": " + error.message() : folder + ": " + context_of(refused);
   return x;
 }
 

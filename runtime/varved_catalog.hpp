@@ -26,4 +26,8 @@ struct node_catalog {
 node_catalog open_catalog(const node_config& config, std::function<void(std::string code, std::string text)> publish,
                           std::function<void(std::string why)> hopeless, std::string& problem);
 
+/// Where a node of a cluster keeps the ids of its own tiers, since the catalog is elsewhere, or is not there yet when
+/// tiers are looked at. Blocks. Null with a problem.
+std::shared_ptr<sqlite_store> open_tier_ids(const node_config& config, std::string& problem);
+
 } // namespace varve

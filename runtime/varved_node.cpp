@@ -3,7 +3,6 @@
 #include <csignal>
 #include <ctime>
 #include <filesystem>
-#include <future>
 #include <thread>
 
 #include <caf/scoped_actor.hpp>
@@ -13,6 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "messages/register.hpp"
+#include "runtime/cluster/incarnation.hpp"
+#include "runtime/cluster/tls_link.hpp"
 #include "runtime/data_plane/reactor_data_plane.hpp"
 #include "runtime/monitoring/logging.hpp"
 #include "runtime/version.hpp"
@@ -33,10 +35,13 @@ uint64_t wall_seconds() {
   return static_cast<uint64_t>(std::time(nullptr));
 }
 
-/// Something happened: to the log, and to the monitor for whoever asks later. Any thread.
-std::function<void(std::string, std::string)> publisher(std::shared_ptr<directory> directory) {
-  return [directory = std::move(directory)](std::string code, std::string text) {
+/// Something happened: to the log, and to the monitor for whoever asks later. That is the leading manager's for all
+/// nodes of a cluster: `node` says where, if it is not empty. Any thread.
+std::function<void(std::string, std::string)> publisher(std::shared_ptr<directory> directory, std::string node) {
+  return [directory = std::move(directory), node = std::move(node)](std::string code, std::string text) {
     spdlog::warn("event={} text={}", log_value(code), log_value(text));
+    if (!node.empty())
+      text = "node " + node + ": " + text;
     if (auto monitor = directory->get<monitor_actor>(path::monitor))
       caf::anon_send(monitor, atom::publish_v, event{wall_seconds(), std::move(code), std::move(text)});
   };
@@ -56,7 +61,7 @@ std::vector<shard_store_options> varved_node::tier_options() {
     o.io = x.io;
     o.emulate = x.emulate;
     o.checkpoint_after = x.checkpoint_after;
-    o.on_mismatch = [publish = publisher(directory_), tier = x.name](shard_id id, uint64_t offset) {
+    o.on_mismatch = [publish = publish_, tier = x.name](shard_id id, uint64_t offset) {
       publish("CHECKSUM_MISMATCH",
               fmt::format("tier {} volume {} shard {} offset {}", tier, id.volume.value(), id.index.value(), offset));
     };
@@ -70,8 +75,10 @@ node_options varved_node::options() const {
   x.name = config_.name;
   x.version = version;
   x.ring = ring_;
-  for (const auto& t : config_.tiers) {
+  for (const auto& t : in_cluster() ? config_.cluster.tiers : config_.tiers) {
     tier_settings settings;
+    if (t.node != config_.name)
+      settings.node = t.node;
     settings.store.name = t.name;
     settings.store.kind = t.kind;
     settings.store.directory = t.path;
@@ -79,7 +86,7 @@ node_options varved_node::options() const {
     settings.store.emulate = t.emulate;
     settings.capacity_bytes = t.capacity_bytes;
     settings.cost = t.cost;
-    if (const auto* claim = claim_of(t.name)) {
+    if (const auto* claim = settings.node.empty() ? claim_of(t.name) : nullptr) {
       settings.id = claim->id;
       settings.refused = claim->refused;
     }
@@ -95,6 +102,9 @@ node_options varved_node::options() const {
   x.shard_size = config_.shard_size;
   x.socket_folder = config_.run_dir;
   x.error_after = config_.error_after;
+  x.roles = config_.roles;
+  x.cluster = config_.cluster;
+  x.incarnation = incarnation_;
   // Of jitter only: a node that starts again must not repeat its own rhythm.
   x.seed = static_cast<uint64_t>(boot_now().count()) ^ static_cast<uint64_t>(::getpid());
   return x;
@@ -146,18 +156,33 @@ bool varved_node::start_plane(std::string& problem) {
 }
 
 exit_code varved_node::start(std::string& problem) {
+  publish_ = publisher(directory_, in_cluster() ? config_.name : std::string{});
+  // Before anything is touched, and so before anybody is told of a new life.
+  if (in_cluster()) {
+    problem = what_is_wrong_with_keys(config_);
+    if (!problem.empty())
+      return bad_config;
+  }
   auto taken = data_lock_.take(config_.data_dir, "--data-dir", problem);
   if (taken == locked_folder::outcome::taken && config_.run_dir != config_.data_dir)
     taken = run_lock_.take(config_.run_dir, "--run-dir", problem);
   if (taken != locked_folder::outcome::taken)
     return taken == locked_folder::outcome::in_use ? folder_in_use : failed;
-  catalog_ = open_catalog(
-    config_, publisher(directory_), [this](const std::string& why) { give_up(why); }, problem);
-  if (!catalog_.store)
+  if (in_cluster() && (incarnation_ = begin_incarnation(config_.data_dir, wall_seconds(), problem)) == 0)
     return failed;
-  // One in etcd may not be there yet, and nobody leads before managing begins: there tiers are their paths.
-  if (catalog_.file && !claim_tiers(config_.tiers, config_.name, *catalog_.file, claims_, problem))
+  if (config_.roles.manager) {
+    catalog_ = open_catalog(
+      config_, publish_, [this](const std::string& why) { give_up(why); }, problem);
+    if (!catalog_.store)
+      return failed;
+  }
+  // One in etcd may not be there yet, and nobody leads before managing begins.
+  auto ids = catalog_.file;
+  if (!ids && in_cluster() && !(ids = open_tier_ids(config_, problem)))
     return failed;
+  if (ids && !claim_tiers(config_.tiers, config_.name, *ids, claims_, problem))
+    return failed;
+  ids.reset();
   for (const auto& x : claims_)
     if (x.is_new)
       spdlog::info("event=tier-identified tier={} id={}", log_value(x.tier), x.id);
@@ -179,7 +204,7 @@ exit_code varved_node::start(std::string& problem) {
     extract_options extracts;
     for (const auto& [tier, folder] : folders)
       extracts.folders.push_back(folder);
-    extracts.on_problem = [publish = publisher(directory_)](std::string problem) {
+    extracts.on_problem = [publish = publish_](std::string problem) {
       publish("CATALOG_EXTRACT_NOT_WRITTEN", std::move(problem));
     };
     context->store = extracts_ = std::make_shared<extracting_store>(catalog_.store, std::move(extracts));
@@ -190,14 +215,21 @@ exit_code varved_node::start(std::string& problem) {
   context->scan_tier = [scanner = scanner_](const std::string& tier, std::function<void(tier_scan)> done) {
     scanner->scan(tier, std::move(done));
   };
-  context->publish = publisher(directory_);
+  context->publish = publish_;
   context->options = options();
 
   // Deciding is little work; more threads would only take processors from the reactors.
   caf_config_.set("scheduler.max-threads", size_t{2});
   // Idle actors must cost nothing: the workers of the work-stealing scheduler never cease to look for work.
   caf_config_.set("scheduler.policy", caf::atom("sharing"));
+  if (in_cluster()) {
+    add_messages(caf_config_);
+    tls_link::configure(caf_config_, key_files_of(config_.cluster.keys_dir, config_.name));
+  }
   system_ = std::make_unique<caf::actor_system>(caf_config_);
+  if (in_cluster())
+    context->link = link_ =
+      std::make_shared<closable_link>(std::make_shared<tls_link>(*system_, config_.cluster, config_.name));
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
   root_keeper_ = caf::actor_cast<caf::strong_actor_ptr>(
@@ -209,7 +241,9 @@ exit_code varved_node::start(std::string& problem) {
   parts.directory = directory_;
   parts.plane = plane_;
   parts.root = [root = root_] { return root->get(); };
-  parts.why_not_managing = [this] { return not_leading(); };
+  parts.why_not_managing = [this] { return why_not_managing(); };
+  parts.leader = [this] { return leader(); };
+  parts.not_ready = [this] { return not_ready(); };
   parts.stop = [] { ::kill(::getpid(), SIGTERM); };
   if (catalog_.file)
     parts.copy_catalog = [file = catalog_.file](std::string path, catalog_store::callback done) {
@@ -217,14 +251,8 @@ exit_code varved_node::start(std::string& problem) {
     };
   parts.tree = tree_;
   parts.now = boot_now;
-  parts.publish = publisher(directory_);
-  gateway_options o;
-  o.timeout = config_.rpc_timeout;
-  o.allow_kill = config_.allow_kill;
-  o.node = config_.name;
-  for (const auto& x : config_.tiers)
-    o.tiers.push_back(x.name);
-  gateway_ = std::make_unique<gateway>(std::move(parts), std::move(o));
+  parts.publish = publish_;
+  gateway_ = std::make_unique<gateway>(std::move(parts), asked_options());
   rpc_options r;
   r.socket_path = config_.rpc_socket;
   r.connections_max = config_.rpc_connections_max;
@@ -240,56 +268,17 @@ exit_code varved_node::start(std::string& problem) {
     if (!http_)
       return failed;
   }
-  spdlog::info("event=started node={} version={} pid={} data_dir={} rpc={} http={} io={} tiers={}",
-               log_value(config_.name), version, ::getpid(), log_value(config_.data_dir), log_value(config_.rpc_socket),
-               http_ ? fmt::format("{}:{}", config_.http_host, http_->port()) : "off", ring_, config_.tiers.size());
+  spdlog::info("event=started version={} pid={} data_dir={} rpc={} http={} io={} tiers={} roles={} incarnation={}",
+               version, ::getpid(), log_value(config_.data_dir), log_value(config_.rpc_socket),
+               http_ ? fmt::format("{}:{}", config_.http_host, http_->port()) : "off", ring_, config_.tiers.size(),
+               to_string(config_.roles), incarnation_);
   return stopped;
-}
-
-// Asks through the gateway and waits a little.
-template <class T, class Ask>
-std::optional<T> varved_node::ask(Ask ask) const {
-  auto promise = std::make_shared<std::promise<std::optional<T>>>();
-  auto result = promise->get_future();
-  ask(
-    answer<T>{[promise](caf::error e, T x) { promise->set_value(e ? std::nullopt : std::optional<T>{std::move(x)}); }});
-  return result.wait_for(5s) == std::future_status::ready ? result.get() : std::nullopt;
 }
 
 void varved_node::give_up(const std::string& why) {
   spdlog::error("event=node-failed text={}", log_value(why));
   gave_up_ = true;
   ::kill(::getpid(), SIGTERM);
-}
-
-std::string varved_node::not_leading() const {
-  const auto x = catalog_.leadership ? catalog_.leadership->get() : leadership::state{true, {}};
-  return x.leads ? std::string{} : "not leading: " + x.why_not;
-}
-
-std::string varved_node::not_ready() {
-  if (stopping_)
-    return "stopping";
-  if (auto why = not_leading(); !why.empty())
-    return why;
-  const auto status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
-  if (!status)
-    return "the monitor does not answer";
-  if (status->health == "starting" || status->manager_incarnation == 0)
-    return "starting";
-  const auto volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
-  if (!volumes)
-    return "the volumes do not answer";
-  // Its clients are known once it has a port: only then does somebody listen at its address.
-  for (const auto& x : *volumes)
-    if (x.record.attached() && !x.clients_known)
-      return "volume " + x.record.spec.name + " is being attached";
-  for (const auto& x : config_.tiers)
-    if (!directory_->get<tier_actor>(path::tier(x.name)))
-      return "tier " + x.name + " is starting";
-  if (!directory_->get<host_supervisor_actor>(path::host))
-    return "the host's actor is starting";
-  return {};
 }
 
 std::optional<std::string> varved_node::summary() const {
@@ -305,17 +294,21 @@ std::optional<std::string> varved_node::summary() const {
 std::string varved_node::metrics() {
   node_snapshot x;
   x.version = version;
-  x.status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
-  x.volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
-  x.tiers = ask<std::vector<tier_info>>([this](auto done) {
-              gateway_->tier_list(std::move(done));
-            }).value_or(std::vector<tier_info>{});
-  x.leases = ask<std::vector<lease_info>>([this](auto done) {
-               gateway_->lease_list({}, std::move(done));
-             }).value_or(std::vector<lease_info>{});
-  x.migrations = ask<std::vector<migration_progress>>([this](auto done) {
-                   gateway_->migration_list(std::move(done));
-                 }).value_or(std::vector<migration_progress>{});
+  // What a manager keeps is told once: by the node that manages.
+  if (config_.roles.manager && !stands_by()) {
+    x.status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
+    x.volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
+    x.leases = ask<std::vector<lease_info>>([this](auto done) {
+                 gateway_->lease_list({}, std::move(done));
+               }).value_or(std::vector<lease_info>{});
+    x.migrations = ask<std::vector<migration_progress>>([this](auto done) {
+                     gateway_->migration_list(std::move(done));
+                   }).value_or(std::vector<migration_progress>{});
+  }
+  const auto tiers = ask<std::vector<tier_row>>([this](auto done) { gateway_->tier_list(std::move(done)); });
+  for (const auto& t : tiers.value_or(std::vector<tier_row>{}))
+    if (t.node == config_.name)
+      x.tiers.push_back(t);
   x.actors = tree_->list(boot_now());
   auto counted = std::make_shared<std::promise<std::map<volume_id, volume_counters>>>();
   auto counters = counted->get_future();
@@ -340,6 +333,8 @@ void varved_node::stop() {
   http_.reset();
   rpc_.reset();
   root_keeper_ = nullptr;
+  if (link_)
+    link_->close();
   system_.reset();
   gateway_.reset();
   directory_->clear();

@@ -7,10 +7,10 @@
 
 namespace varve {
 
-std::string start_logging(const std::string& level, const std::string& file) {
+std::string start_logging(const std::string& level, const std::string& file, const std::string& node) {
   try {
     auto logger = file.empty() ? spdlog::stderr_logger_mt("varve") : spdlog::basic_logger_mt("varve", file);
-    logger->set_pattern("time=%Y-%m-%dT%H:%M:%S.%f%z level=%l %v");
+    logger->set_pattern("time=%Y-%m-%dT%H:%M:%S.%f%z level=%l node=" + node + " %v");
     logger->set_level(spdlog::level::from_str(level));
     logger->flush_on(spdlog::level::info);
     spdlog::set_default_logger(std::move(logger));

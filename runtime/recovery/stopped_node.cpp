@@ -24,7 +24,7 @@ caf::error os_failed(const std::string& path, const std::error_code& error) {
 } // namespace
 
 std::unique_ptr<stopped_node> stopped_node::take(node_config config, caf::error& problem) {
-  if (config.catalog.kind != catalog_kind::sqlite) {
+  if (config.catalog.kind != catalog_kind::sqlite && config.cluster.nodes.empty()) {
     problem = make_error(errc::unsupported, "this node's catalog is in etcd: etcdctl snapshot saves and restores it");
     return nullptr;
   }
@@ -52,6 +52,15 @@ std::unique_ptr<stopped_node> stopped_node::take(node_config config, caf::error&
   return std::unique_ptr<stopped_node>{new stopped_node(std::move(config), fd)};
 }
 
+std::string tier_ids_folder(const node_config& config) {
+  return config.data_dir + "/tier-ids";
+}
+
+stopped_node::stopped_node(node_config config, int lock) : config_(std::move(config)), lock_(lock) {
+  const bool elsewhere = !config_.roles.manager || config_.catalog.kind != catalog_kind::sqlite;
+  folder_ = !config_.cluster.nodes.empty() && elsewhere ? tier_ids_folder(config_) : config_.data_dir;
+}
+
 stopped_node::~stopped_node() {
   ::close(lock_);
 }
@@ -66,7 +75,7 @@ std::shared_ptr<sqlite_store> stopped_node::open_catalog(caf::error& problem) co
     problem = make_error(errc::not_found, catalog_path());
     return nullptr;
   }
-  return sqlite_store::open({config_.data_dir, 0}, problem);
+  return sqlite_store::open({folder_, 0}, problem);
 }
 
 caf::error stopped_node::prepare_new(std::string& path) const {

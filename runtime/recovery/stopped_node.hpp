@@ -10,19 +10,25 @@
 
 namespace varve {
 
+/// Where a node of a cluster that has no catalog file keeps the ids of its tiers.
+std::string tier_ids_folder(const node_config& config);
+
 /// A node whose varved does not run, kept from running: what is done to its catalog and its tiers by hand. All of it
 /// blocks.
 class stopped_node {
 public:
   /// Takes the lock that varved holds. Null with errc::unavailable while it runs, errc::not_found when there is no such
-  /// node, errc::unsupported when its catalog is in etcd, errc::device_failed.
+  /// node, errc::unsupported when it is by itself with its catalog in etcd, errc::device_failed.
   static std::unique_ptr<stopped_node> take(node_config config, caf::error& problem);
   ~stopped_node();
   stopped_node(const stopped_node&) = delete;
   stopped_node& operator=(const stopped_node&) = delete;
 
   const node_config& config() const noexcept { return config_; }
-  std::string catalog_path() const { return config_.data_dir + "/catalog.db"; }
+  /// Its own catalog, or, without, what it knows of its tiers.
+  std::string catalog_path() const { return folder_ + "/catalog.db"; }
+  /// In a cluster: the catalog is not in its folder.
+  bool knows_tiers_only() const { return folder_ != config_.data_dir; }
   bool has_catalog() const;
 
   /// The catalog in place; errc::not_found when there is none: none is made.
@@ -42,10 +48,11 @@ public:
   caf::error replace(std::string& aside) const;
 
 private:
-  stopped_node(node_config config, int lock) : config_(std::move(config)), lock_(lock) {}
+  stopped_node(node_config config, int lock);
   std::string new_folder() const { return config_.data_dir + "/catalog.new"; }
 
   node_config config_;
+  std::string folder_; // of catalog_path
   int lock_;
 };
 

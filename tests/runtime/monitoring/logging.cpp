@@ -24,16 +24,16 @@ BOOST_AUTO_TEST_CASE(values_cannot_break_a_line) {
 BOOST_AUTO_TEST_CASE(a_line_is_one_event) {
   char folder[] = "/tmp/varve-log-XXXXXX";
   const auto file = std::string{::mkdtemp(folder)} + "/log";
-  BOOST_REQUIRE_EQUAL(start_logging("info", file), "");
+  BOOST_REQUIRE_EQUAL(start_logging("info", file, "n1"), "");
   spdlog::info("event=test n={}", 1);
   spdlog::debug("event=hidden");
   std::ifstream in{file};
   std::string line, more;
   std::getline(in, line);
   BOOST_TEST(line.find("time=2") == 0u);
-  BOOST_TEST(line.find(" level=info event=test n=1") != std::string::npos);
+  BOOST_TEST(line.find(" level=info node=n1 event=test n=1") != std::string::npos);
   BOOST_TEST(!std::getline(in, more));
-  BOOST_TEST(start_logging("info", "/nonexistent/log") != "");
+  BOOST_TEST(start_logging("info", "/nonexistent/log", "n1") != "");
   std::filesystem::remove_all(folder);
 }
 

@@ -128,6 +128,24 @@ BOOST_AUTO_TEST_CASE(a_node_that_runs_is_left_alone) {
   BOOST_TEST((problem == errc::unsupported));
 }
 
+BOOST_AUTO_TEST_CASE(a_node_without_the_clusters_catalog_knows_its_tiers) {
+  config.cluster.nodes = {{"n1", {true, true, true}, {}, {}}};
+  BOOST_TEST(!take()->knows_tiers_only());
+  config.catalog.kind = catalog_kind::etcd;
+  BOOST_TEST(take()->knows_tiers_only()); // and can be taken: there is something in its folder to do
+  config.catalog.kind = catalog_kind::sqlite;
+  config.roles.manager = false;
+  const auto node = take();
+  BOOST_TEST(node->knows_tiers_only());
+  BOOST_TEST(node->catalog_path() == place.path + "/tier-ids/catalog.db");
+  caf::error problem;
+  BOOST_TEST(!node->open_catalog(problem));
+  BOOST_TEST((problem == errc::not_found));
+  std::filesystem::create_directory(tier_ids_folder(config));
+  BOOST_TEST(static_cast<bool>(sqlite_store::open({tier_ids_folder(config), 0}, problem)));
+  BOOST_TEST(static_cast<bool>(node->open_catalog(problem)));
+}
+
 // -- backup and restore
 
 BOOST_AUTO_TEST_CASE(a_backup_is_one_revision_also_while_commits_go_on) {
