@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   add_shard_verbs(app, s);
   add_node_verbs(app, s);
   add_migration_verbs(app, s);
+  add_cluster_verbs(app, s);
   add_config_verbs(app, s);
   add_trace_verbs(app, s);
   add_recovery_verbs(app, s);

@@ -45,7 +45,7 @@ _varve() {
   local current=${COMP_WORDS[COMP_CWORD]} verb= choices= volumes= i
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      --socket|--config|--timeout) ((i++)) ;;
+      --socket|--config|--node|--timeout) ((i++)) ;;
       -*) ;;
       *) if _varve_choices "${verb:+$verb }${COMP_WORDS[i]}"; then verb="${verb:+$verb }${COMP_WORDS[i]}"; fi ;;
     esac

@@ -1,5 +1,3 @@
-#include <cstdlib>
-
 #include <fmt/format.h>
 
 #include "runtime/cli/session.hpp"
@@ -36,14 +34,14 @@ void check(session& s, const std::string& file) {
 }
 
 void show(session& s, std::string file) {
-  if (const char* x = std::getenv("VARVE_CONFIG"); file.empty() && x)
-    file = x;
+  if (file.empty())
+    file = s.config_file();
   if (file.empty()) {
     s.exit = s.fail(usage, "usage", "which file? --config FILE");
     return;
   }
   config_findings findings;
-  read_config(file, {}, findings);
+  read_config(file, {{}, {}, s.node}, findings);
   if (!findings.problems.empty()) {
     s.exit = refuse(s, findings);
     return;
@@ -83,7 +81,7 @@ void add_config_verbs(CLI::App& app, session& s) {
   x->callback([file, &s] { check(s, *file); });
   x = noun->add_subcommand("show", "Print every value in force and where it comes from (--config FILE)");
   x->add_option("FILE", *file);
-  x->callback([file, &s] { show(s, file->empty() ? s.config : *file); });
+  x->callback([file, &s] { show(s, *file); });
 }
 
 } // namespace varve::cli

@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -18,28 +17,43 @@ struct arguments {
   bool yes = false, force = false, dry_run = false;
 };
 
+// What of a node is asked for.
+enum class part { catalog, tiers };
+
 // The node of --config, as long as it is not running.
-void with_stopped_node(session& s, const arguments& args, const std::function<int(const stopped_node&)>& f) {
-  auto file = s.config;
-  if (const char* x = std::getenv("VARVE_CONFIG"); file.empty() && x)
-    file = x;
+void with_stopped_node(session& s, const arguments& args, part needs,
+                       const std::function<int(const stopped_node&)>& f) {
+  const auto file = s.config_file();
   if (file.empty()) {
     s.exit = s.fail(usage, "usage", "of which node? --config FILE");
     return;
   }
   config_findings findings;
-  auto config = read_config(file, {args.data_dir, {}}, findings);
+  auto config = read_config(file, {args.data_dir, {}, s.node}, findings);
   if (!findings.problems.empty()) {
     s.exit = s.fail(usage, "invalid_config", to_string(findings.problems[0]));
     return;
   }
+  if (config.cluster.nodes.size() > 1 && s.node.empty()) {
+    s.exit = s.fail(usage, "usage", file + " describes a cluster: of which node? --node NAME");
+    return;
+  }
   caf::error problem;
   auto node = stopped_node::take(std::move(config), problem);
+  if (node && needs == part::catalog && node->knows_tiers_only()) {
+    const auto& config = node->config();
+    s.exit =
+      s.fail(make_error(errc::unsupported, config.catalog.kind == catalog_kind::sqlite
+                                             ? "the catalog is not node " + config.name + "'s: name the manager"
+                                             : "the catalog is in etcd: etcdctl snapshot saves and restores it"));
+    return;
+  }
   s.exit = node ? f(*node) : s.fail(problem);
 }
 
-void with_catalog(session& s, const arguments& args, const std::function<int(const stopped_node&, catalog_store&)>& f) {
-  with_stopped_node(s, args, [&](const stopped_node& node) {
+void with_catalog(session& s, const arguments& args, part needs,
+                  const std::function<int(const stopped_node&, catalog_store&)>& f) {
+  with_stopped_node(s, args, needs, [&](const stopped_node& node) {
     caf::error problem;
     auto store = node.open_catalog(problem);
     return store ? f(node, *store) : s.fail(problem);
@@ -91,6 +105,11 @@ int restore_catalog(session& s, const stopped_node& node, const arguments& args)
 }
 
 int rebuild_catalog(session& s, const stopped_node& node, const arguments& args) {
+  // Shards that are not looked at would be forgotten, and read as zeros.
+  for (const auto& x : node.config().cluster.tiers)
+    if (!args.dry_run && x.node != node.config().name && x.kind == tier_kind::file)
+      return s.fail(make_error(errc::unsupported, "shards lie on other nodes too, such as on " + x.name + " of " +
+                                                    x.node + ": restore a backup; only --dry-run is possible here"));
   std::vector<std::string> looked;
   const auto evidence = gather(node, looked);
   const auto made = rebuild(evidence);
@@ -221,14 +240,16 @@ void add_recovery_verbs(CLI::App& app, session& s) {
   x->add_flag("--force", args->force, "Also when the catalog in place is newer");
   stopped(x);
   x->callback([args, &s] {
-    with_stopped_node(s, *args, [&](const stopped_node& node) { return restore_catalog(s, node, *args); });
+    with_stopped_node(s, *args, part::catalog,
+                      [&](const stopped_node& node) { return restore_catalog(s, node, *args); });
   });
   x = noun->add_subcommand("rebuild", "Make the catalog from shards' headers, the node being stopped (--config FILE)");
   x->add_flag("--dry-run", args->dry_run, "Only say what would be made");
   x->add_flag("--yes", args->yes, "Write it also when there are conflicts");
   stopped(x);
   x->callback([args, &s] {
-    with_stopped_node(s, *args, [&](const stopped_node& node) { return rebuild_catalog(s, node, *args); });
+    with_stopped_node(s, *args, part::catalog,
+                      [&](const stopped_node& node) { return rebuild_catalog(s, node, *args); });
   });
 
   noun = app.get_subcommand("tier");
@@ -237,7 +258,8 @@ void add_recovery_verbs(CLI::App& app, session& s) {
   x->add_flag("--yes", args->yes, "Its shards are lost, and read as zeros");
   stopped(x);
   x->callback([args, &s] {
-    with_catalog(s, *args, [&](const stopped_node&, catalog_store& catalog) { return forget(s, catalog, *args); });
+    with_catalog(s, *args, part::catalog,
+                 [&](const stopped_node&, catalog_store& catalog) { return forget(s, catalog, *args); });
   });
   x = noun->add_subcommand("accept",
                            "Take the folder that a tier has now for it, the node being stopped (--config FILE)");
@@ -245,7 +267,7 @@ void add_recovery_verbs(CLI::App& app, session& s) {
   x->add_flag("--yes", args->yes, "It is the right one");
   stopped(x);
   x->callback([args, &s] {
-    with_catalog(s, *args,
+    with_catalog(s, *args, part::tiers,
                  [&](const stopped_node& node, catalog_store& catalog) { return accept(s, node, catalog, *args); });
   });
 }

@@ -1,16 +1,25 @@
 #include "runtime/cli/session.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "runtime/cli/cluster_file.hpp"
 #include "runtime/config/nearest.hpp"
 #include "runtime/config/node_config.hpp"
 #include "runtime/config/units.hpp"
 
 namespace varve::cli {
+
+namespace {
+
+constexpr auto answers_within = std::chrono::seconds{2};
+
+} // namespace
 
 void session::add_options(CLI::App& app) {
   app.add_flag("--json", json, "Print JSON, also of failures: {\"error\": {\"code\", \"message\"}}");
@@ -19,27 +28,62 @@ void session::add_options(CLI::App& app) {
     .add_option("--socket", socket,
                 "The node's RPC socket [$VARVE_SOCKET, else the configuration's, else " + default_rpc_socket() + "]")
     ->type_name("PATH");
-  app.add_option("--config", config, "The node's configuration, to find its socket [$VARVE_CONFIG]")->type_name("FILE");
+  app.add_option("--config", config, "The node's or the cluster's configuration, to find its socket [$VARVE_CONFIG]")
+    ->type_name("FILE");
+  app.add_option("--node", node, "Which node of a cluster is asked [the first one here that answers]")
+    ->type_name("NAME");
   app.add_option("--timeout", timeout, "How long to wait for the node, such as 5s; 0 waits for ever")
     ->type_name("TIME");
 }
 
-std::string session::socket_path() {
+std::string session::config_file() const {
+  if (!config.empty())
+    return config;
+  const char* x = std::getenv("VARVE_CONFIG");
+  return x ? x : "";
+}
+
+std::vector<std::string> session::socket_paths() {
   if (!socket.empty())
-    return socket;
-  if (const char* x = std::getenv("VARVE_SOCKET"); x && *x)
-    return x;
-  auto file = config;
-  if (const char* x = std::getenv("VARVE_CONFIG"); file.empty() && x)
-    file = x;
-  if (file.empty())
-    return default_rpc_socket();
-  config_findings findings;
-  const auto read = read_config(file, {}, findings);
-  if (findings.problems.empty())
-    return read.rpc_socket;
-  exit = fail(usage, "invalid_config", to_string(findings.problems[0]));
-  return {};
+    return {socket};
+  if (const char* x = std::getenv("VARVE_SOCKET"); x && *x && config.empty() && node.empty())
+    return {x};
+  if (const auto file = config_file(); !file.empty()) {
+    config_findings findings;
+    const auto read = read_config(file, {{}, {}, node}, findings);
+    if (!findings.problems.empty()) {
+      exit = fail(usage, "invalid_config", to_string(findings.problems[0]));
+      return {};
+    }
+    if (!node.empty() || read.cluster.nodes.size() <= 1)
+      return {read.rpc_socket};
+    cluster_file cluster;
+    std::string problem;
+    if (!read_cluster_file(file, cluster, problem)) {
+      exit = fail(usage, "invalid_config", problem);
+      return {};
+    }
+    std::vector<std::string> paths;
+    for (const auto& x : cluster.here)
+      paths.push_back(x.rpc_socket);
+    if (paths.empty())
+      exit = fail(unreachable, "unreachable", "no node of " + file + " has an address of this machine");
+    return paths;
+  }
+  if (!node.empty())
+    return {default_run_dir() + '/' + node + "/varved.sock"};
+  // A node by itself; else the nodes of a cluster have folders of their own there.
+  std::vector<std::string> paths{default_rpc_socket()};
+  std::error_code ignored;
+  if (!std::filesystem::exists(paths[0], ignored))
+    for (const auto& x : std::filesystem::directory_iterator{default_run_dir(), ignored})
+      if (auto path = x.path() / "varved.sock"; std::filesystem::exists(path, ignored))
+        paths.push_back(path);
+  if (paths.size() > 1) {
+    paths.erase(paths.begin());
+    std::sort(paths.begin(), paths.end());
+  }
+  return paths;
 }
 
 std::unique_ptr<rpc_client> session::connect(std::chrono::nanoseconds timeout_default) {
@@ -53,13 +97,25 @@ std::unique_ptr<rpc_client> session::connect(std::chrono::nanoseconds timeout_de
     }
     limit = *given;
   }
-  const auto path = socket_path();
-  if (path.empty())
-    return nullptr;
-  std::string problem;
-  auto node = rpc_client::connect(path, limit, problem);
-  if (!node)
-    exit = fail(unreachable, "unreachable", "no node answers at " + problem);
+  const auto paths = socket_paths();
+  std::unique_ptr<rpc_client> node;
+  std::string problem, problems;
+  for (size_t i = 0; i < paths.size() && !node; ++i) {
+    node = rpc_client::connect(paths[i], limit, problem);
+    // Whoever is stopped still takes connections: where there are others, they are asked instead.
+    if (node && paths.size() > 1) {
+      node->set_timeout(answers_within);
+      if (!node->actor_list()) {
+        problem = paths[i] + ": it takes the connection and does not answer";
+        node = nullptr;
+      } else {
+        node->set_timeout(limit);
+      }
+    }
+    problems += (problems.empty() ? "" : ", nor at ") + problem;
+  }
+  if (!node && !paths.empty())
+    exit = fail(unreachable, "unreachable", "no node answers at " + problems);
   node_ = node.get();
   return node;
 }

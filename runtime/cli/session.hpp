@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -49,13 +50,19 @@ public:
   bool no_headers = false;
   std::string socket;
   std::string config;
+  /// Of a cluster; empty: the first one here that answers.
+  std::string node;
   /// Empty: 30 s for what is quick, none for what takes its time.
   std::string timeout;
   int exit = success;
 
+  /// --config, or $VARVE_CONFIG; empty: neither.
+  std::string config_file() const;
+
 private:
-  /// Where the node listens: --socket, $VARVE_SOCKET, --config or $VARVE_CONFIG, or the default. Empty with a failure.
-  std::string socket_path();
+  /// Where the node listens, or where the nodes of this machine do: by --socket, $VARVE_SOCKET, --config or
+  /// $VARVE_CONFIG, or the default; --node chooses. None with a failure.
+  std::vector<std::string> socket_paths();
 
   rpc_client* node_ = nullptr;
 };
@@ -65,6 +72,9 @@ void add_shard_verbs(CLI::App& app, session& s);
 void add_migration_verbs(CLI::App& app, session& s);
 /// tier, lease, status, events, actor, stop.
 void add_node_verbs(CLI::App& app, session& s);
+void add_cluster_verbs(CLI::App& app, session& s);
+/// up and down, below `noun`.
+void add_cluster_control(CLI::App& noun, session& s);
 void add_config_verbs(CLI::App& app, session& s);
 void add_trace_verbs(CLI::App& app, session& s);
 /// catalog, and more of tier; after the node's.
