@@ -1,9 +1,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -66,6 +68,8 @@ struct migration_options {
   /// From catching_up to switching once so little has changed.
   uint64_t switch_below_bytes = 256ull << 10;
   uint64_t running_max = 4;
+  /// How long an act of the data plane is waited for before it is asked for again.
+  caf::timespan act_timeout{std::chrono::seconds{30}};
   /// Ended ones kept for listings.
   uint64_t ended_max = 1000;
 };
@@ -143,6 +147,9 @@ struct node_context {
   std::shared_ptr<cluster_link> link;
   /// Null when the node is by itself.
   std::shared_ptr<remote_io> remote;
+  /// Fills with what nobody can foresee: the secrets of the data path's keys. From a seed in simulation. Needed where
+  /// `remote` is.
+  std::function<void(std::span<std::byte>)> fill_random;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.

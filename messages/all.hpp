@@ -32,6 +32,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(migration_spec);
   VARVE_MESSAGE(migration_record);
   VARVE_MESSAGE(migration_progress);
+  VARVE_MESSAGE(mover_term);
   VARVE_MESSAGE(move_ends);
   VARVE_MESSAGE(copy_round);
   VARVE_MESSAGE(switch_result);

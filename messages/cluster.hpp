@@ -41,12 +41,14 @@ struct node_announcement {
   std::string roles;
   /// It stops now, in order.
   bool leaving = false;
+  /// It manages now, under a number that is higher than that of any who managed before; 0: it does not.
+  uint64_t leads = 0;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, node_announcement& x) {
   return f(caf::meta::type_name("varve::node_announcement"), x.cluster, x.node, x.incarnation, x.protocol, x.version,
-           x.roles, x.leaving);
+           x.roles, x.leaving, x.leads);
 }
 
 /// Asks a node with storage to let a reactor of another node do I/O on its shards (runtime/remote).

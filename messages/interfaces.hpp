@@ -152,13 +152,16 @@ using data_keeper_actor = caf::typed_actor<
   // errc::not_found: no node of this cluster; errc::conflict: of an earlier life of it.
   caf::replies_to<atom::get, data_access_request>::with<data_access>>;
 
-/// Carries out the data plane's part of moves whose source is on this node (data_plane.hpp says what each does).
-using mover_actor = caf::typed_actor<caf::replies_to<atom::start, move_ends>::with<void>,
-                                     // At most so many bytes.
-                                     caf::replies_to<atom::copy, move_ends, uint64_t>::with<copy_round>,
-                                     caf::replies_to<atom::seal, move_ends>::with<switch_result>,
+/// Carries out the data plane's part of moves whose source is on this node (data_plane.hpp says what each does). All
+/// are refused with errc::stale_epoch once somebody of a higher term has asked for anything: one who commanded before
+/// and does not know yet that he is replaced must not take back what his successor has committed. Each may be asked
+/// again when its answer does not come: what is under way is joined, not begun twice.
+using mover_actor = caf::typed_actor<caf::replies_to<atom::start, mover_term, move_ends>::with<void>,
+                                     // At most so many bytes. What stopped it stands in the answer.
+                                     caf::replies_to<atom::copy, mover_term, move_ends, uint64_t>::with<copy_round>,
+                                     caf::replies_to<atom::seal, mover_term, move_ends>::with<switch_result>,
                                      // Committed or not; how long the gate was closed.
-                                     caf::replies_to<atom::end, move_ends, bool>::with<caf::timespan>>;
+                                     caf::replies_to<atom::end, mover_term, move_ends, bool>::with<caf::timespan>>;
 
 // -- host ----------------------------------------------------------------------------------------------------------
 
@@ -169,8 +172,9 @@ using vm_agent_actor =
                              // Closes the port (force: parked requests fail), gives back all leases, then ends.
                              caf::replies_to<atom::detach, bool>::with<void>>;
 
-/// Attaches volumes to VMs of this host.
-using host_supervisor_actor = caf::typed_actor<
+/// Attaches volumes to VMs of this host. What a holder is told it passes on to the volume's agent: so a manager that
+/// has not heard of the agent yet finds it.
+using host_supervisor_actor = lease_holder_actor::extend<
   // By id; attached here already: its attachment. Answered once the socket listens. errc::volume_attached at another
   // host, unless it is said (true) that it may be.
   caf::replies_to<atom::attach, volume_id, bool>::with<attachment>,
@@ -194,10 +198,15 @@ using membership_actor = caf::typed_actor<
   caf::replies_to<atom::join, node_announcement>::with<std::string>,
   caf::replies_to<atom::list>::with<std::vector<member_info>>>;
 
-/// Where the actors of a node are found by the other nodes.
+/// Where the actors of a node are found by the other nodes. Of two nodes that need each other the one that stands
+/// earlier in the cluster's file connects.
 using node_gate_actor = caf::typed_actor<
   // Which node this is.
   caf::replies_to<atom::get>::with<node_announcement>,
+  // The node that has connected says who it is, and hands over its own gate; who it has reached. Said again each
+  // heartbeat. errc::unsupported: another protocol, both are named; errc::not_found: no node of this cluster, or not
+  // one that connects to this one; errc::conflict: a later life of it was heard already.
+  caf::replies_to<atom::join, node_announcement, caf::strong_actor_ptr>::with<node_announcement>,
   // The actor of that path here. errc::not_found: none now, errc::unsupported: none that others may talk to.
   caf::replies_to<atom::open, std::string>::with<caf::strong_actor_ptr>>;
 

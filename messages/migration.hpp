@@ -57,6 +57,9 @@ typename Inspector::result_type inspect(Inspector& f, migration_record& x) {
            x.state, x.reason, x.started_at, x.ended_at);
 }
 
+/// Who commands moves: a later migration_supervisor, of whichever manager, has a higher number.
+using mover_term = named<uint64_t, struct mover_term_tag>;
+
 /// What is moved where: both homes of one shard.
 struct move_ends {
   migration_id id;

@@ -2,9 +2,15 @@
 
 #include <chrono>
 
+#include <caf/send.hpp>
+
 #include "actors/cluster/announcer.hpp"
+#include "actors/cluster/data_link.hpp"
+#include "actors/cluster/needs.hpp"
 #include "actors/cluster/node_gate.hpp"
+#include "actors/cluster/peer.hpp"
 #include "runtime/caf/cluster_link.hpp"
+#include "runtime/remote/remote_io.hpp"
 
 namespace varve {
 
@@ -24,14 +30,9 @@ cluster_supervisor_actor::behavior_type cluster_supervisor_state::make_behavior(
                       self_->send(self_, atom::publish_v);
                       return caf::actor_cast<caf::strong_actor_ptr>(gate);
                     }});
-  const auto& cluster = context_->options.cluster;
-  for (const auto& other : cluster.nodes) {
-    auto needs = needs_of(cluster, context_->options.name, other.name);
-    if (!needs.empty())
-      children_->start({path::peer(other.name), peer_state::name, [this, node = other.name, needs] {
-                          return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(peer, context_, node, needs));
-                        }});
-  }
+  start_peers();
+  if (context_->remote)
+    start_data_links();
   children_->start({path::announcer, announcer_state::name,
                     [this] { return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(announcer, context_)); }});
   return {
@@ -40,6 +41,36 @@ cluster_supervisor_actor::behavior_type cluster_supervisor_state::make_behavior(
     [this](atom::publish) { publish(); },
     [](const returned& x) { x.run(); },
   };
+}
+
+void cluster_supervisor_state::start_peers() {
+  const auto& options = context_->options;
+  for (const auto& other : options.cluster.nodes) {
+    if (other.name == options.name || !need_each_other(options, options.name, other.name))
+      continue;
+    children_->start({path::peer(other.name), peer_state::name,
+                      [this, node = other.name, needs = needs_of(options, options.name, other.name)] {
+                        return caf::actor_cast<caf::strong_actor_ptr>(
+                          self_->spawn(peer, context_, node, needs, leaders_));
+                      }});
+  }
+}
+
+void cluster_supervisor_state::start_data_links() {
+  const auto& options = context_->options;
+  if (!options.roles.storage && !options.roles.host)
+    return;
+  // It is called for as long as the data path lives, which is longer than this actor does: it finds the link of now.
+  context_->remote->on_session([directory = context_->directory](const std::string& node, uint32_t theirs, uint32_t own,
+                                                                 const remote_session_state& state) {
+    if (auto link = directory->get<data_link_actor>(path::data_link(node)))
+      caf::anon_send(link, atom::change_v, theirs, own, state.open, state.why);
+  });
+  for (const auto& other : options.cluster.nodes)
+    if (other.name != options.name && other.roles.storage)
+      children_->start({path::data_link(other.name), data_link_state::name, [this, node = other.name] {
+                          return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(data_link, context_, node));
+                        }});
 }
 
 void cluster_supervisor_state::publish() {
@@ -56,17 +87,6 @@ void cluster_supervisor_state::publish() {
                               context_->publish("CONTROL_PORT_FAILED", why);
                             self_->delayed_send(self_, 1s, atom::publish_v);
                           }));
-}
-
-std::vector<remote_path> needs_of(const cluster_config& cluster, const std::string& node, const std::string& other) {
-  std::vector<remote_path> result;
-  const auto* from = cluster.find(node);
-  const auto* to = cluster.find(other);
-  if (!from || !to || node == other)
-    return result;
-  if (to->roles.manager)
-    result.push_back({path::membership, path::membership_of(other)});
-  return result;
 }
 
 } // namespace varve

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "actors/catalog_counter.hpp"
 #include "runtime/caf/reporting.hpp"
@@ -14,6 +15,10 @@ namespace {
 
 /// A patient detach waits for what the VM has parked; a forced one only for the device.
 constexpr caf::timespan detach_patience = 10min;
+/// How soon another manager is noticed: a look into the directory.
+constexpr caf::timespan look_every = 1s;
+/// Looks after an attach in doubt: until nothing of it can be under way any more.
+constexpr unsigned doubtful_looks = 30;
 
 } // namespace
 
@@ -30,13 +35,17 @@ host_supervisor_self::behavior_type host_supervisor_state::make_behavior(context
     if (is_orderly(reason))
       std::erase_if(attached_, [&](auto& x) { return path::vm_agent(x.first.value()) == path; });
   };
-  restore(restore_round_);
+  look();
   return {
+    [this](atom::revoke, shard_id first, uint64_t count) { return revoke(first, count); },
+    [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::attach, volume_id volume, bool shared) { return attach(volume, shared); },
     [this](atom::detach, volume_id volume, bool force) { return detach(volume, force); },
     [this](atom::resize, volume_id volume, uint64_t size_bytes) { return resize(volume, size_bytes); },
     [this](atom::list) { return list(); },
     [this](atom::open, uint64_t round) { restore(round); },
+    [this](atom::tick) { look(); },
+    [](const returned& x) { x.run(); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
     [this](atom::report) { return report_of(self_, facts()); },
@@ -48,6 +57,47 @@ actor_facts host_supervisor_state::facts() const {
   const auto below = children_->facts();
   facts.insert(facts.end(), below.begin(), below.end());
   return facts;
+}
+
+// -- what a holder is told
+// --------------------------------------------------------------------------------------------------
+
+caf::result<void> host_supervisor_state::revoke(shard_id first, uint64_t count) {
+  if (auto agent = children_->get<vm_agent_actor>(path::vm_agent(first.volume.value())))
+    return self_->delegate(agent, atom::revoke_v, first, count);
+  // None now, but what the one before gave the data path may still be there. Its successor asks for its own.
+  auto promise = self_->make_response_promise<void>();
+  context_->plane->drop_routes(first.volume, first.index, count, returning<errc>(self_, [promise](errc status) mutable {
+                                 if (status == errc::none || status == errc::not_found)
+                                   deliver_done(promise);
+                                 else
+                                   promise.deliver(make_error(status, "dropping routes"));
+                               }));
+  return promise;
+}
+
+void host_supervisor_state::refresh(const shard_home& home) {
+  if (auto agent = children_->get<vm_agent_actor>(path::vm_agent(home.id.volume.value())))
+    self_->send(agent, atom::refresh_v, home);
+}
+
+// -- what the catalog says
+// --------------------------------------------------------------------------------------------------
+
+void host_supervisor_state::look() {
+  self_->delayed_send(self_, look_every, atom::tick_v);
+  const auto volumes = context_->directory->get<caf::actor>(path::volumes);
+  if (!comparing_ && !children_->stopping() && (!volumes || !(volumes.address() == compared_with_))) {
+    comparing_ = true;
+    restore(restore_round_);
+  }
+  std::vector<volume_id> doubtful;
+  for (auto at = doubtful_.begin(); at != doubtful_.end();) {
+    doubtful.push_back(at->first);
+    at = --at->second == 0 ? doubtful_.erase(at) : std::next(at);
+  }
+  for (auto x : doubtful)
+    settle_doubt(x);
 }
 
 void host_supervisor_state::restore(uint64_t round) {
@@ -65,14 +115,67 @@ void host_supervisor_state::restore(uint64_t round) {
   }
   self_->request(volumes, context_->options.request_timeout, atom::list_v)
     .then(
-      [this](const std::vector<volume_record>& records) {
-        for (auto& x : records)
-          // One that is being attached now takes care of itself.
-          if (x.at(context_->options.name) && !x.removing && attached_.count(x.id) == 0 && attaching_.count(x.id) == 0)
-            serve(x);
+      [this, from = volumes.address(), serves = serves_](const std::vector<volume_record>& records) {
+        comparing_ = false;
+        compared_with_ = from;
+        restore_attempts_ = 0;
+        compare(records, serves);
       },
       [again](const caf::error&) { again(); });
 }
+
+void host_supervisor_state::compare(const std::vector<volume_record>& records, uint64_t serves) {
+  std::map<volume_id, holder_id> here; // holder 0: known, and not attached here
+  for (auto& x : records) {
+    const auto* at = x.at(context_->options.name);
+    here[x.id] = at ? at->holder : holder_id{};
+    if (!at)
+      continue;
+    // One that is being attached now takes care of itself.
+    if (!x.removing && attached_.count(x.id) == 0 && attaching_.count(x.id) == 0)
+      serve(x);
+  }
+  std::vector<volume_id> given_up;
+  for (auto& [volume, x] : attached_)
+    if (served_[volume] <= serves && attaching_.count(volume) == 0)
+      if (auto at = here.find(volume); at != here.end() && at->second != x.holder)
+        given_up.push_back(volume);
+  std::erase_if(served_, [this](auto& x) { return attached_.count(x.first) == 0; });
+  for (auto x : given_up)
+    stop_serving(x);
+}
+
+void host_supervisor_state::stop_serving(volume_id volume) {
+  context_->publish("ATTACHMENT_ENDED", "volume " + std::to_string(volume.value()) +
+                                          " is attached here no more, says the catalog: its port is closed");
+  // Once more when that is over: it may have been attached here anew, as another holder.
+  auto over = [this] { compared_with_ = {}; };
+  auto agent = children_->get<vm_agent_actor>(path::vm_agent(volume.value()));
+  if (!agent) {
+    over();
+    return;
+  }
+  self_->request(agent, 4 * context_->options.request_timeout, atom::detach_v, true)
+    .then(over, [over](const caf::error&) { over(); });
+}
+
+void host_supervisor_state::settle_doubt(volume_id volume) {
+  auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
+  if (!volumes || attached_.count(volume) != 0 || attaching_.count(volume) != 0)
+    return;
+  self_->request(volumes, context_->options.request_timeout, atom::get_v, std::to_string(volume.value()))
+    .then(
+      [this, volume](const volume_record& x) {
+        if (x.id != volume || !x.at(context_->options.name) || doubtful_.erase(volume) == 0)
+          return;
+        if (!x.removing && attached_.count(volume) == 0 && attaching_.count(volume) == 0)
+          serve(x);
+      },
+      [](const caf::error&) {}); // asked again while it is in doubt
+}
+
+// -- attaching
+// --------------------------------------------------------------------------------------------------------------
 
 host_supervisor_state::attach_promise host_supervisor_state::attach(volume_id volume, bool shared) {
   auto promise = self_->make_response_promise<attachment>();
@@ -110,6 +213,8 @@ void host_supervisor_state::record(volume_id volume, const volume_attachment& to
       self_->request(actor, context_->options.request_timeout, atom::attach_v, to, shared)
         .then([this](const volume_record& x) { serve(x); },
               [this, volume, actor](const caf::error& e) {
+                if (code_of(e) == errc::unavailable || code_of(e) == errc::timed_out)
+                  doubtful_[volume] = doubtful_looks;
                 if (code_of(e) != errc::volume_attached) {
                   attach_failed(volume, e, false);
                   return;
@@ -132,6 +237,8 @@ void host_supervisor_state::record(volume_id volume, const volume_attachment& to
 void host_supervisor_state::serve(const volume_record& record) {
   const auto volume = record.id;
   const auto holder = record.at(context_->options.name)->holder;
+  doubtful_.erase(volume);
+  served_[volume] = ++serves_;
   attached_[volume] = attachment_of(*context_, volume, record.spec.name, holder);
   children_->start({path::vm_agent(volume.value()), vm_agent_state::name, [this, volume, holder] {
                       return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(vm_agent, context_, volume, holder));

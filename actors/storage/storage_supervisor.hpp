@@ -10,7 +10,8 @@
 
 namespace varve {
 
-/// Keeps one tier actor for each configured tier. Nobody asks it anything: tiers are found in the directory.
+/// Keeps one tier actor for each of this node's tiers, the mover, and, where other nodes do I/O here, the data_keeper.
+/// Nobody asks it anything: they are found in the directory.
 using storage_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 class storage_supervisor_state {
@@ -20,6 +21,9 @@ public:
   storage_supervisor_actor::behavior_type make_behavior(context_ptr context);
 
 private:
+  void start_mover();
+  void start_data_keeper();
+
   storage_supervisor_actor::pointer self_;
   context_ptr context_;
   std::optional<children> children_;

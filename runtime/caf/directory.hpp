@@ -39,6 +39,10 @@ inline std::string mover_of(const std::string& node) {
 }
 inline const std::string gate = "cluster/gate";
 inline const std::string announcer = "cluster/announcer";
+/// Keeps this node's right to do I/O on the shards of another.
+inline std::string data_link(const std::string& node) {
+  return "cluster/" + node + "/data-link";
+}
 inline std::string peer(const std::string& node) {
   return "cluster/" + node;
 }

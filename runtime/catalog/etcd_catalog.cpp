@@ -23,7 +23,7 @@ std::unique_ptr<etcd_catalog> etcd_catalog::make(etcd_catalog_options options, s
         hopeless(context_of(problem));
         return;
       }
-      leads->set({true, {}});
+      leads->set({true, {}, incarnation});
       changed("CATALOG_LEADING", "this node leads, incarnation " + std::to_string(incarnation));
     });
   };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,6 +17,8 @@ public:
     bool leads = false;
     /// Why not, for people.
     std::string why_not;
+    /// While it leads: higher than of any leader before. 0: nobody else can lead.
+    uint64_t term = 0;
   };
   using watcher = std::function<void(bool leads)>;
 

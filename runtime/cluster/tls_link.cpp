@@ -121,6 +121,9 @@ door_actor::behavior_type make_door(door_actor::stateful_pointer<door_state> sel
   self->state.gate = gate;
   return {
     [self](atom::get) { return self->delegate(self->state.gate, atom::get_v); },
+    [self](atom::join, const node_announcement& x, const caf::strong_actor_ptr& gate) {
+      return self->delegate(self->state.gate, atom::join_v, x, gate);
+    },
     [self](atom::open, const std::string& path) { return self->delegate(self->state.gate, atom::open_v, path); },
     [self](atom::publish, const node_gate_actor& x) { self->state.gate = x; },
   };

@@ -38,6 +38,7 @@ node_gate_actor::behavior_type gate(node_gate_actor::pointer, std::string name) 
   says.node = std::move(name);
   return {
     [says](atom::get) { return says; },
+    [says](atom::join, const node_announcement&, const caf::strong_actor_ptr&) { return says; },
     [](atom::open, const std::string&) -> caf::result<caf::strong_actor_ptr> { return make_error(errc::not_found); }};
 }
 

@@ -1,0 +1,41 @@
+#include "actors/cluster/needs.hpp"
+
+namespace varve {
+
+std::vector<remote_path> needs_of(const node_options& options, const std::string& node, const std::string& other) {
+  std::vector<remote_path> result;
+  const auto* from = options.cluster.find(node);
+  const auto* to = options.cluster.find(other);
+  if (!from || !to || node == other)
+    return result;
+  if (to->roles.manager) {
+    result.push_back({path::membership, path::membership_of(other)});
+    for (const auto& x : {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor,
+                          path::attachments})
+      result.push_back({x, x, true});
+  }
+  if (from->roles.manager && to->roles.storage) {
+    for (const auto& x : options.tiers)
+      if (x.node == other)
+        result.push_back({path::tier(x.store.name), path::tier(x.store.name)});
+    result.push_back({path::mover, path::mover_of(other)});
+  }
+  if (from->roles.manager && to->roles.host)
+    result.push_back({path::host, path::host_of(other)});
+  if ((from->roles.storage || from->roles.host) && to->roles.storage)
+    result.push_back({path::data_keeper, path::data_keeper_of(other)});
+  return result;
+}
+
+bool need_each_other(const node_options& options, const std::string& a, const std::string& b) {
+  return !needs_of(options, a, b).empty() || !needs_of(options, b, a).empty();
+}
+
+bool dials(const cluster_config& cluster, const std::string& a, const std::string& b) {
+  for (const auto& x : cluster.nodes)
+    if (x.name == a || x.name == b)
+      return x.name == a && a != b;
+  return false;
+}
+
+} // namespace varve
