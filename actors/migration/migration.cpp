@@ -32,12 +32,15 @@ holder_id holder_of(migration_id id) {
 }
 
 migration_self::behavior_type migration(migration_self::stateful_pointer<migration_actor_state> self,
-                                        context_ptr context, migration_id id, bool paused) {
-  return self->state.make_behavior(std::move(context), id, paused);
+                                        context_ptr context, migration_id id, mover_term term, bool paused) {
+  return self->state.make_behavior(std::move(context), id, term, paused);
 }
 
-migration_self::behavior_type migration_actor_state::make_behavior(context_ptr context, migration_id id, bool paused) {
+migration_self::behavior_type migration_actor_state::make_behavior(context_ptr context, migration_id id,
+                                                                   mover_term term, bool paused) {
   context_ = std::move(context);
+  term_ = term;
+  self_->set_down_handler([this](const caf::down_msg& x) { on_down(x); });
   limits_.switch_bytes_max = context_->options.migrations.switch_below_bytes;
   record_.id = id;
   plan_.paused = paused;
@@ -285,12 +288,7 @@ void migration_actor_state::note(migration_state state) {
 }
 
 void migration_actor_state::begin_move() {
-  context_->plane->begin_move(ends(), returning<errc>(self_, [this](errc status) {
-                                if (status == errc::none)
-                                  step({});
-                                else
-                                  failed(status, "beginning to copy");
-                              }));
+  ask_mover<void>([this] { step({}); }, atom::start_v, term_, ends());
 }
 
 void migration_actor_state::copy() {
@@ -300,9 +298,8 @@ void migration_actor_state::copy() {
     return;
   }
   const auto began = context_->now();
-  context_->plane->copy_some(
-    ends(), context_->options.migrations.copy_bytes_max,
-    returning<copy_round>(self_, [this, began](const copy_round& x) {
+  ask_mover<copy_round>(
+    [this, began](const copy_round& x) {
       if (!meter_)
         meter_.emplace(0, context_->options.migrations.budget_bytes_per_second);
       meter_->round(x.copied_bytes, std::max(x.changed_bytes, x.remaining_bytes), context_->now() - began);
@@ -315,18 +312,20 @@ void migration_actor_state::copy() {
       }
       tell();
       step({.changed_bytes = x.changed_bytes, .remaining_bytes = x.remaining_bytes, .shrinking = x.shrinking});
-    }));
+    },
+    atom::copy_v, term_, ends(), context_->options.migrations.copy_bytes_max);
 }
 
 void migration_actor_state::switch_over() {
-  context_->plane->switch_move(ends(), returning<switch_result>(self_, [this](const switch_result& x) {
-                                 gate_closed_ = x.gate_closed;
-                                 if (x.status == errc::none)
-                                   step(
-                                     {}); // the gate is closed: nothing between here and its opening waits for a timer
-                                 else
-                                   failed(x.status, "switching");
-                               }));
+  ask_mover<switch_result>(
+    [this](const switch_result& x) {
+      gate_closed_ = x.gate_closed;
+      if (x.status == errc::none)
+        step({}); // the gate is closed: nothing between here and its opening waits for a timer
+      else
+        failed(x.status, "switching");
+    },
+    atom::seal_v, term_, ends());
 }
 
 void migration_actor_state::end_move(bool committed) {
@@ -338,25 +337,65 @@ void migration_actor_state::end_move(bool committed) {
     if (auto tier = context_->directory->get<tier_actor>(path::tier(record_.to_tier)))
       self_->send(tier, atom::publish_v, home, true);
   }
-  context_->plane->end_move(
-    ends(), committed,
-    returning<errc, std::chrono::nanoseconds>(self_, [this, committed](errc status, std::chrono::nanoseconds closed) {
-      if (status == errc::none || status == errc::not_found) {
-        gate_closed_ = std::max(gate_closed_, closed);
-        if (committed) {
-          const shard_home old{record_.shard, record_.from_tier, record_.from, fence_};
-          if (auto tier = context_->directory->get<tier_actor>(path::tier(record_.from_tier)))
-            self_->send(tier, atom::publish_v, old, false);
-        } else if (auto tier = context_->directory->get<tier_actor>(path::tier(record_.to_tier))) {
-          self_->send(tier, atom::publish_v, shard_home{record_.shard, record_.to_tier, record_.to, fence_}, false);
-        }
-        if (committed && meter_)
-          meter_->commit();
-        step({});
-      } else {
-        failed(status, "ending the move");
+  ask_mover<caf::timespan>(
+    [this, committed](caf::timespan closed) {
+      gate_closed_ = std::max<std::chrono::nanoseconds>(gate_closed_, closed);
+      if (committed) {
+        const shard_home old{record_.shard, record_.from_tier, record_.from, fence_};
+        if (auto tier = context_->directory->get<tier_actor>(path::tier(record_.from_tier)))
+          self_->send(tier, atom::publish_v, old, false);
+      } else if (auto tier = context_->directory->get<tier_actor>(path::tier(record_.to_tier))) {
+        self_->send(tier, atom::publish_v, shard_home{record_.shard, record_.to_tier, record_.to, fence_}, false);
       }
-    }));
+      if (committed && meter_)
+        meter_->commit();
+      step({});
+    },
+    atom::end_v, term_, ends(), committed);
+}
+
+template <class Answer, class F, class... Ts>
+void migration_actor_state::ask_mover(F done, Ts... what) {
+  const auto& tiers = context_->options.tiers;
+  const auto source =
+    std::find_if(tiers.begin(), tiers.end(), [&](auto& x) { return x.store.name == record_.from_tier; });
+  const auto path = path::mover_of(source == tiers.end() ? std::string{} : source->node);
+  auto mover = context_->directory->get<mover_actor>(path);
+  if (!mover)
+    return missing(path);
+  if (!(mover_ == mover.address())) {
+    mover_ = mover.address();
+    self_->monitor(mover);
+  }
+  const auto number = asking_ = ++asked_;
+  auto waited_for = [this, number] { return asking_ == number && std::exchange(asking_, 0) != 0; };
+  auto refused = [this, waited_for](const caf::error& e) {
+    if (waited_for())
+      failed(e);
+  };
+  auto asked = self_->request(mover, context_->options.migrations.act_timeout, std::move(what)...);
+  if constexpr (std::is_void_v<Answer>)
+    asked.then(
+      [waited_for, done] {
+        if (waited_for())
+          done();
+      },
+      refused);
+  else
+    asked.then(
+      [waited_for, done](const Answer& x) {
+        if (waited_for())
+          done(x);
+      },
+      refused);
+}
+
+void migration_actor_state::on_down(const caf::down_msg& x) {
+  if (!(mover_ == x.source))
+    return;
+  mover_ = {};
+  if (std::exchange(asking_, 0) != 0)
+    failed(errc::unavailable, "the source's node is lost");
 }
 
 void migration_actor_state::note_ended() {

@@ -28,13 +28,13 @@ using migration_self = migration_actor::extend<
   caf::reacts_to<atom::tick, uint64_t>, caf::reacts_to<atom::renew>,
   caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
-/// Carries a migration_plan out: does the act of each phase and tells the plan how it went. It begins by reading its
-/// own journal, so it may die and be started again at any time.
+/// Carries a migration_plan out: does the act of each phase (the data plane's by the mover of the source's node) and
+/// tells the plan how it went. It begins by reading its own journal, so it may die and be started again at any time.
 class migration_actor_state {
 public:
   static inline const char* name = "varve.migration";
   explicit migration_actor_state(migration_self::pointer self) : self_(self) {}
-  migration_self::behavior_type make_behavior(context_ptr context, migration_id id, bool paused);
+  migration_self::behavior_type make_behavior(context_ptr context, migration_id id, mover_term term, bool paused);
 
 private:
   caf::result<migration_progress> cancel();
@@ -63,6 +63,11 @@ private:
   void tell();
   migration_progress progress() const;
   actor_facts facts() const;
+  /// Asks the mover of the node on which the source is; `done` with its answer. A node that is lost is a failure at
+  /// once: what it still answers is not listened to.
+  template <class Answer, class F, class... Ts>
+  void ask_mover(F done, Ts... what);
+  void on_down(const caf::down_msg& x);
   move_ends ends() const;
   holder_id holder() const;
 
@@ -70,6 +75,11 @@ private:
   context_ptr context_;
   migration_limits limits_;
   migration_record record_;
+  mover_term term_;
+  caf::actor_addr mover_;
+  /// Which question to the mover waits for its answer; 0: none.
+  uint64_t asking_ = 0;
+  uint64_t asked_ = 0;
   migration_plan plan_;
   std::optional<migration_meter> meter_;
   /// Timers of an earlier act are ignored.
@@ -88,7 +98,7 @@ private:
 };
 
 migration_self::behavior_type migration(migration_self::stateful_pointer<migration_actor_state> self,
-                                        context_ptr context, migration_id id, bool paused);
+                                        context_ptr context, migration_id id, mover_term term, bool paused);
 
 /// The holder of a migration's lease: never that of an attachment.
 holder_id holder_of(migration_id id);

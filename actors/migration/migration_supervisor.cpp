@@ -16,11 +16,22 @@ namespace {
 /// Not over at a time, running or not.
 constexpr size_t migrations_max = 65'536;
 constexpr uint64_t journal_page = 256;
+/// How soon a tier that is back is noticed: a look into the directory.
+constexpr caf::timespan look_every = 1s;
 /// Entries removed in one batch: not every store takes more (etcd).
 constexpr size_t pruned_max = 100;
 
 caf::timespan back_off(uint64_t attempts) {
   return std::min<caf::timespan>(20ms * (1u << std::min<uint64_t>(attempts, 6)), 1s);
+}
+
+bool is_over(const migration_record& x) {
+  return x.state == migration_state::committed || x.state == migration_state::aborted;
+}
+
+/// Whether its gate may be closed, so that a VM waits until it is finished or taken back.
+bool is_urgent(const migration_record& x) {
+  return x.state == migration_state::switching || is_over(x);
 }
 
 std::string name_of(shard_id id) {
@@ -60,7 +71,7 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
       finish(migration_id{std::strtoull(path.c_str() + path::migrations.size() + 1, nullptr, 10)});
   };
   context_->plane->set_copy_budget(context_->options.migrations.budget_bytes_per_second);
-  read_journal(0);
+  take_term(0);
   return {
     [this](atom::start, const migration_spec& spec) { return start(spec); },
     [this](atom::cancel, migration_id id) { return cancel(id); },
@@ -68,7 +79,8 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
     [this](atom::resume, migration_id id) { return resume(id); },
     [this](atom::list) { return list(); },
     [this](atom::publish, const migration_progress& x) { publish(x); },
-    [this](atom::open, uint64_t attempts) { read_journal(attempts); },
+    [this](atom::open, uint64_t attempts) { take_term(attempts); },
+    [this](atom::tick) { look_for_tiers(); },
     [this](atom::verify, const std::string& tier, uint64_t attempts) { sweep(tier, attempts); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
@@ -362,19 +374,24 @@ void migration_supervisor_state::add(const migration_record& record) {
     x.held = x.progress.last_error = "tier " + record.from_tier + " is not served";
     return;
   }
-  waiting_.push_back(record.id);
+  if (is_urgent(record))
+    waiting_.push_front(record.id);
+  else
+    waiting_.push_back(record.id);
 }
 
 void migration_supervisor_state::run_more() {
   if (children_->stopping())
     return;
   // What is paused before it began takes no other's place.
-  for (auto at = waiting_.begin(); at != waiting_.end() && running_ < context_->options.migrations.running_max;) {
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
     auto row = rows_.find(*at);
     if (row == rows_.end()) {
       at = waiting_.erase(at);
       continue;
     }
+    if (running_ >= context_->options.migrations.running_max && !is_urgent(row->second.progress.record))
+      break;
     if (row->second.progress.paused) {
       ++at;
       continue;
@@ -387,11 +404,13 @@ void migration_supervisor_state::run_more() {
 
 void migration_supervisor_state::run(migration_id id, row& x) {
   x.running = true;
-  ++running_;
+  x.counted = !is_urgent(x.progress.record);
+  running_ += x.counted ? 1 : 0;
   children_->start({child_path(id), migration_actor_state::name, [this, id] {
                       auto known = rows_.find(id);
                       const bool paused = known != rows_.end() && known->second.progress.paused;
-                      return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(migration, context_, id, paused));
+                      return caf::actor_cast<caf::strong_actor_ptr>(
+                        self_->spawn(migration, context_, id, term_, paused));
                     }});
 }
 
@@ -405,13 +424,19 @@ void migration_supervisor_state::publish(const migration_progress& x) {
   at->second.progress = x;
   at->second.progress.percent = percent;
   at->second.progress.bytes_total = total;
+  // All is decided, and some node is not there to carry it out: others need not wait for that.
+  if (at->second.counted && is_over(x.record) && !x.last_error.empty()) {
+    at->second.counted = false;
+    --running_;
+    run_more();
+  }
 }
 
 void migration_supervisor_state::finish(migration_id id) {
   auto at = rows_.find(id);
   if (at == rows_.end())
     return;
-  if (at->second.running)
+  if (at->second.counted)
     --running_;
   const auto& progress = at->second.progress;
   busy_.erase(progress.record.shard);
@@ -518,6 +543,26 @@ std::string migration_supervisor_state::child_path(migration_id id) const {
 // -- after a restart
 // -------------------------------------------------------------------------------------------------------
 
+void migration_supervisor_state::take_term(uint64_t attempts) {
+  if (term_ != mover_term{}) {
+    read_journal(attempts);
+    return;
+  }
+  auto again = [this, attempts] { self_->delayed_send(self_, back_off(attempts), atom::open_v, attempts + 1); };
+  auto catalog = context_->directory->get<catalog_actor>(path::catalog);
+  if (!catalog) {
+    again();
+    return;
+  }
+  self_->request(catalog, context_->options.request_timeout, atom::get_v)
+    .then(
+      [this, attempts](uint64_t incarnation) {
+        term_ = mover_term{incarnation};
+        read_journal(attempts);
+      },
+      [again](const caf::error&) { again(); });
+}
+
 void migration_supervisor_state::read_journal(uint64_t attempts) {
   rows_.clear();
   waiting_.clear();
@@ -558,10 +603,20 @@ void migration_supervisor_state::read_journal_after(const std::string& after, ui
         ready_ = true;
         prune();
         run_more();
-        for (auto& tier : context_->options.tiers)
-          sweep(tier.store.name, 0);
+        look_for_tiers();
       },
       [again](const caf::error&) { again(); });
+}
+
+void migration_supervisor_state::look_for_tiers() {
+  for (const auto& x : context_->options.tiers) {
+    auto tier = context_->directory->get<caf::actor>(path::tier(x.store.name));
+    if (!tier || swept_[x.store.name] == tier.address())
+      continue;
+    swept_[x.store.name] = tier.address();
+    sweep(x.store.name, 0);
+  }
+  self_->delayed_send(self_, look_every, atom::tick_v);
 }
 
 void migration_supervisor_state::sweep(const std::string& tier, uint64_t attempts) {
@@ -569,8 +624,8 @@ void migration_supervisor_state::sweep(const std::string& tier, uint64_t attempt
   auto again = [this, tier, attempts] {
     self_->delayed_send(self_, back_off(attempts), atom::verify_v, tier, attempts + 1);
   };
-  if (!stock) {
-    again();
+  if (!stock || !(swept_[tier] == stock.address())) {
+    swept_.erase(tier); // it is found when it is back
     return;
   }
   self_->request(stock, context_->options.request_timeout, atom::list_v)

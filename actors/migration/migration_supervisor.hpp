@@ -21,9 +21,9 @@ namespace varve {
 using migration_supervisor_self = migration_supervisor_actor::extend<
   // A migration tells how far it is.
   caf::reacts_to<atom::publish, migration_progress>,
-  // Reads the journal: (attempts so far). Looks through the tiers for what lost migrations left behind: (tier,
-  // attempts).
-  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::verify, std::string, uint64_t>,
+  // Takes a term, then reads the journal: (attempts so far). Looks for tiers that have come (back). Looks through the
+  // tiers for what lost migrations left behind: (tier, attempts).
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::tick>, caf::reacts_to<atom::verify, std::string, uint64_t>,
   VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up
@@ -45,6 +45,9 @@ private:
   struct row {
     migration_progress progress;
     bool running = false;
+    /// Of those that `running_max` bounds: not what has to open a gate, nor what only waits for a lost node to clear
+    /// up.
+    bool counted = false;
     /// Why it stands until the node's next start: its source is on a tier that is not served, and only there it is
     /// known whether the source is sealed.
     std::string held;
@@ -69,6 +72,7 @@ private:
   void journalled(starting_ptr x);
   void refuse(starting_ptr x, const caf::error& e);
 
+  void take_term(uint64_t attempts);
   void read_journal(uint64_t attempts);
   void read_journal_after(const std::string& after, uint64_t attempts);
   bool served(const std::string& tier) const;
@@ -78,7 +82,8 @@ private:
   void finish(migration_id id);
   void prune();
 
-  // Clearing up, tier by tier.
+  // Clearing up, tier by tier, whenever one has come (back).
+  void look_for_tiers();
   void sweep(const std::string& tier, uint64_t attempts);
   void sweep_volume(const std::string& tier, volume_id volume, std::vector<found_shard> found);
   void remove_leftover(const std::string& tier, const found_shard& x);
@@ -96,12 +101,16 @@ private:
   /// The journal has been read: before that nothing is started.
   bool ready_ = false;
   std::map<migration_id, row> rows_;
-  /// Those that wait for others to end, in order.
+  /// Under which the movers are commanded: higher than that of any supervisor before.
+  mover_term term_;
+  /// Those that wait for others to end, in order; first those of which a gate may be closed.
   std::deque<migration_id> waiting_;
   /// The latest that ended; bounded.
   std::deque<migration_progress> ended_;
   /// Shards that a migration, a start or the clearing up is busy with.
   std::set<shard_id> busy_;
+  /// Which life of each tier was cleared up last; one that appears later may have been away while shards moved.
+  std::map<std::string, caf::actor_addr> swept_;
   size_t running_ = 0;
 };
 
