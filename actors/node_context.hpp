@@ -12,6 +12,7 @@
 #include <caf/timespan.hpp>
 
 #include "messages/types.hpp"
+#include "messages/volume.hpp"
 #include "runtime/caf/actor_tree.hpp"
 #include "runtime/caf/directory.hpp"
 #include "runtime/catalog/catalog_store.hpp"
@@ -82,6 +83,8 @@ struct tier_settings {
   uint64_t capacity_bytes = 0;
   /// Of a month and GiB, in the config's currency.
   double cost = 0;
+  /// The highest sensitivity of data that may be placed here.
+  sensitivity accepts = sensitivity::high;
   /// Of a file tier: what its folder says that it is.
   std::string id;
   /// Why the tier is not served; empty: it is. The data path does not know a tier that is refused.

@@ -51,6 +51,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(node_announcement);
   VARVE_MESSAGE(member_info);
   VARVE_MESSAGE(sensitivity);
+  VARVE_MESSAGE(workload_profile);
   VARVE_MESSAGE(volume_spec);
   VARVE_MESSAGE(volume_attachment);
   VARVE_MESSAGE(volume_record);

@@ -113,6 +113,19 @@ enum Sensitivity {
   high @2;
 }
 
+enum WorkloadProfile {
+  # What a volume's I/O is like: what new shards are placed by.
+
+  balanced @0;
+  # Fast, and of equally fast tiers the cheapest.
+
+  latency @1;
+  # As fast as there is, whatever it costs; near the VM where that is as fast.
+
+  capacity @2;
+  # Cheap.
+}
+
 struct VolumeSpec {
   name @0 :Text;
   # 1 to 63 of a-z, A-Z, 0-9, '-', '_', '.'; starts with a letter or digit. Names of digits only are refused: they would
@@ -131,6 +144,8 @@ struct VolumeSpec {
   # Where new shards go. Empty: the node's placement decides.
 
   sensitivity @5 :Sensitivity = normal;
+
+  profile @6 :WorkloadProfile = balanced;
 }
 
 struct Volume {

@@ -10,6 +10,9 @@ namespace varve {
 /// How far data may be trusted to shared places; a hard filter for placement.
 enum class sensitivity : uint8_t { low = 0, normal = 1, high = 2 };
 
+/// What a volume's user says of its I/O: what new shards are placed by as long as nothing was seen of it.
+enum class workload_profile : uint8_t { balanced = 0, latency = 1, capacity = 2 };
+
 /// What `volume create` asks for.
 struct volume_spec {
   /// 1 to 63 of a-z, A-Z, 0-9, '-', '_', '.'; starts with a letter or digit.
@@ -23,12 +26,13 @@ struct volume_spec {
   /// Where new shards go; empty: the placement rule decides.
   std::string tier;
   varve::sensitivity sensitive = sensitivity::normal;
+  workload_profile profile = workload_profile::balanced;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, volume_spec& x) {
   return f(caf::meta::type_name("varve::volume_spec"), x.name, x.size_bytes, x.shard_size, x.is_volatile, x.tier,
-           x.sensitive);
+           x.sensitive, x.profile);
 }
 
 /// One host at which a volume is attached, and as whom it holds leases there.

@@ -19,6 +19,7 @@ static_assert(static_cast<int>(wire::LeaseMode::MIGRATION) == static_cast<int>(l
 static_assert(static_cast<int>(wire::Condition::SILENT) == static_cast<int>(actor_condition::silent));
 static_assert(static_cast<int>(wire::ArgumentType::FLAG) == static_cast<int>(argument_type::flag));
 static_assert(static_cast<int>(wire::MemberState::DOWN) == static_cast<int>(member_state::down));
+static_assert(static_cast<int>(wire::WorkloadProfile::CAPACITY) == static_cast<int>(workload_profile::capacity));
 static_assert(static_cast<int>(wire::Sensitivity::HIGH) == static_cast<int>(sensitivity::high));
 
 } // namespace
@@ -41,6 +42,7 @@ void to_wire(wire::VolumeSpec::Builder to, const volume_spec& x) {
   to.setIsVolatile(x.is_volatile);
   to.setTier(x.tier);
   to.setSensitivity(static_cast<wire::Sensitivity>(x.sensitive));
+  to.setProfile(static_cast<wire::WorkloadProfile>(x.profile));
 }
 
 volume_spec from_wire(wire::VolumeSpec::Reader x) {
@@ -51,6 +53,7 @@ volume_spec from_wire(wire::VolumeSpec::Reader x) {
   to.is_volatile = x.getIsVolatile();
   to.tier = x.getTier();
   to.sensitive = static_cast<sensitivity>(x.getSensitivity());
+  to.profile = static_cast<workload_profile>(x.getProfile());
   return to;
 }
 

@@ -86,6 +86,7 @@ node_options varved_node::options() const {
     settings.store.emulate = t.emulate;
     settings.capacity_bytes = t.capacity_bytes;
     settings.cost = t.cost;
+    settings.accepts = t.accepts;
     if (const auto* claim = settings.node.empty() ? claim_of(t.name) : nullptr) {
       settings.id = claim->id;
       settings.refused = claim->refused;

@@ -22,15 +22,8 @@ placement_self::behavior_type placement(placement_self::stateful_pointer<placeme
 
 placement_self::behavior_type placement_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
-  for (const auto& x : context_->options.tiers) {
-    tier_info tier;
-    tier.name = x.store.name;
-    tier.is_volatile = x.is_volatile();
-    tier.capacity_bytes = x.capacity_bytes;
-    tier.cost = x.cost;
-    tier.state = "unknown";
-    tiers_.push_back(std::move(tier));
-  }
+  tiers_ = storage_tiers_of(context_->options);
+  policy_ = std::make_unique<placement_rule>();
   return {
     [this](atom::place, const volume_record& volume, shard_index index) { return place(volume, index); },
     [this](atom::report) { return report_of(self_, facts()); },
@@ -40,7 +33,7 @@ placement_self::behavior_type placement_state::make_behavior(context_ptr context
 actor_facts placement_state::facts() const {
   actor_facts facts{count_fact("questions-waiting", waiting_.size()), flag_fact("tiers-known", known_)};
   for (const auto& x : tiers_)
-    facts.push_back(text_fact("tier-" + x.name, x.state));
+    facts.push_back(text_fact("tier-" + x.info.name, x.info.state));
   return facts;
 }
 
@@ -64,12 +57,13 @@ caf::typed_response_promise<std::string> placement_state::place(const volume_rec
 void placement_state::refresh() {
   asked_at_ = context_->now();
   placed_.clear();
+  plans_.clear();
   const auto round = ++round_;
   unanswered_ = tiers_.size();
   for (size_t i = 0; i < tiers_.size(); ++i) {
-    auto tier = context_->directory->get<tier_actor>(path::tier(tiers_[i].name));
+    auto tier = context_->directory->get<tier_actor>(path::tier(tiers_[i].info.name));
     if (!tier) {
-      tiers_[i].state = placement_rule::silent;
+      tiers_[i].info.state = silent_tier;
       --unanswered_;
       continue;
     }
@@ -77,13 +71,13 @@ void placement_state::refresh() {
       .then(
         [this, i, round](tier_info& x) {
           if (round == round_)
-            tiers_[i] = std::move(x);
+            tiers_[i].info = std::move(x);
           refreshed(round);
         },
         [this, i, round](const caf::error&) {
           // A tier that does not answer gets no new shards; it is asked again next time.
           if (round == round_)
-            tiers_[i].state = placement_rule::silent;
+            tiers_[i].info.state = silent_tier;
           refreshed(round);
         });
   }
@@ -105,7 +99,18 @@ void placement_state::refreshed(uint64_t round) {
 
 void placement_state::answer(question& x) {
   std::string tier;
-  if (auto refused = placement_rule::choose(x.volume.spec, tiers_, tier)) {
+  const auto& spec = x.volume.spec;
+  const auto [at, is_new] = plans_.try_emplace({spec.size_bytes, request_of(spec)});
+  caf::error refused;
+  if (is_new)
+    refused = policy_->determine_shard_placement(spec.size_bytes, request_of(spec), tiers_, at->second);
+  if (refused)
+    plans_.erase(at);
+  else {
+    const auto& hosts = x.volume.attachments;
+    refused = choose_tier(at->second, tiers_, spec, x.shard, hosts.empty() ? std::string{} : hosts.front().host, tier);
+  }
+  if (refused) {
     x.promise.deliver(std::move(refused));
     return;
   }

@@ -2,9 +2,12 @@
 
 #include <deque>
 #include <functional>
+#include <map>
+#include <memory>
 #include <set>
 #include <vector>
 
+#include "actors/management/placement_policy.hpp"
 #include "actors/node_context.hpp"
 #include "messages/interfaces.hpp"
 
@@ -12,7 +15,7 @@ namespace varve {
 
 using placement_self = placement_actor::extend_with<inspected_actor>;
 
-/// Chooses by placement_rule over what the tiers last said of themselves: asked again when that is older than a second,
+/// Chooses by its policy over what the tiers last said of themselves: asked again when that is older than a second,
 /// or when the same shard is asked for twice (then the first choice was refused).
 class placement_state {
 public:
@@ -36,12 +39,15 @@ private:
   placement_self::pointer self_;
   context_ptr context_;
   /// In the order of the configuration.
-  std::vector<tier_info> tiers_;
+  std::vector<storage_tier> tiers_;
+  std::unique_ptr<placement_policy> policy_;
   boot_time asked_at_{0};
   bool known_ = false;
   uint64_t round_ = 0;
   size_t unanswered_ = 0;
   std::deque<question> waiting_;
+  /// Made since the last refresh: of those volumes that shards were placed of.
+  std::map<std::pair<uint64_t, placement_request>, placement_plan> plans_;
   /// Placed since the last refresh.
   std::set<shard_id> placed_;
 };

@@ -1,6 +1,7 @@
 #include "actors/management/placement_rule.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "messages/errors.hpp"
 
@@ -18,68 +19,150 @@ bool roomy(const tier_info& x) {
   return free_bytes(x) > x.capacity_bytes / free_share_divisor;
 }
 
-/// Latencies within a quarter of each other are noise; 0 is not measured yet and says nothing.
+bool measured(const tier_info& x) {
+  return x.write_latency.count() > 0;
+}
+
+/// Latencies within a quarter of each other are noise.
 bool faster(const tier_info& a, const tier_info& b) {
   const auto x = a.write_latency.count(), y = b.write_latency.count();
-  return x > 0 && y > 0 && x + x / 4 < y;
+  return measured(a) && measured(b) && x + x / 4 < y;
 }
 
 bool as_fast(const tier_info& a, const tier_info& b) {
-  return a.write_latency.count() > 0 && b.write_latency.count() > 0 && !faster(a, b) && !faster(b, a);
+  if (measured(a) && measured(b))
+    return !faster(a, b) && !faster(b, a);
+  return a.kind == b.kind && a.io == b.io && a.emulated == b.emulated && a.cost == b.cost;
 }
 
-std::string kind_of(const volume_spec& x) {
-  return x.is_volatile ? "volatile" : "durable";
+bool better(const tier_info& a, const tier_info& b, workload_profile profile) {
+  switch (profile) {
+  case workload_profile::latency: return faster(a, b);
+  case workload_profile::capacity: return a.cost != b.cost ? a.cost < b.cost : faster(a, b);
+  default: return faster(a, b) || (measured(a) && as_fast(a, b) && a.cost < b.cost);
+  }
+}
+
+bool alike(const tier_info& a, const tier_info& b, workload_profile profile) {
+  return as_fast(a, b) && (profile == workload_profile::latency || a.cost == b.cost);
+}
+
+const char* kind_of(bool is_volatile) {
+  return is_volatile ? "volatile" : "durable";
+}
+
+const char* name_of(sensitivity x) {
+  return x == sensitivity::high ? "high" : x == sensitivity::normal ? "normal" : "low";
+}
+
+/// Of one shard at one tier: in (0, 1), as good as random, always the same (SplitMix64's finaliser).
+double draw(shard_id shard, const std::string& tier) {
+  uint64_t x = std::hash<shard_id>{}(shard);
+  for (const char c : tier)
+    x = (x ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9ull;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebull;
+  x ^= x >> 31;
+  return (static_cast<double>(x >> 11) + 0.5) / 9007199254740992.0; // 2^53
 }
 
 } // namespace
 
-caf::error placement_rule::check(const volume_spec& volume, const std::vector<tier_info>& tiers) {
-  if (volume.tier.empty()) {
-    if (std::none_of(tiers.begin(), tiers.end(), [&](auto& x) { return x.is_volatile == volume.is_volatile; }))
-      return make_error(volume.is_volatile ? errc::not_found : errc::volatile_tier,
-                        "no tier of this node is for " + kind_of(volume) + " volumes");
-    return {};
+placement_request request_of(const volume_spec& volume) {
+  return {volume.profile, volume.sensitive, volume.is_volatile, volume.tier};
+}
+
+caf::error placement_rule::determine_shard_placement(uint64_t, const placement_request& workload,
+                                                     const std::vector<storage_tier>& tiers,
+                                                     placement_plan& out) const {
+  out = {};
+  std::vector<size_t> fit;
+  bool untrusted = false;
+  for (size_t i = 0; i < tiers.size(); ++i) {
+    const auto& x = tiers[i];
+    if (workload.tier.empty() ? x.info.is_volatile != workload.is_volatile : x.info.name != workload.tier)
+      continue;
+    if (x.info.is_volatile && !workload.is_volatile)
+      return make_error(errc::volatile_tier, "tier " + x.info.name +
+                                               " loses its data when the node stops: create the volume with "
+                                               "--volatile, or on another tier");
+    if (x.accepts < workload.sensitive)
+      untrusted = true;
+    else
+      fit.push_back(i);
   }
-  auto at = std::find_if(tiers.begin(), tiers.end(), [&](auto& x) { return x.name == volume.tier; });
-  if (at == tiers.end())
-    return make_error(errc::not_found, "tier " + volume.tier);
-  if (at->is_volatile && !volume.is_volatile)
-    return make_error(errc::volatile_tier,
-                      "tier " + at->name +
-                        " loses its data when the node stops: create the volume with --volatile, or on another tier");
+  if (fit.empty() && untrusted)
+    return make_error(errc::invalid_argument,
+                      (workload.tier.empty() ? "no tier for " + std::string{kind_of(workload.is_volatile)} + " volumes"
+                                             : "tier " + workload.tier + " is not one that") +
+                        " accepts data of sensitivity " + name_of(workload.sensitive));
+  if (fit.empty() && !workload.tier.empty())
+    return make_error(errc::not_found, "tier " + workload.tier);
+  if (fit.empty())
+    return make_error(workload.is_volatile ? errc::not_found : errc::volatile_tier,
+                      std::string{"there is no tier for "} + kind_of(workload.is_volatile) + " volumes");
+  for (const auto i : fit)
+    out.free_bytes += free_bytes(tiers[i].info);
+  // What is nearly as fast as what is nearly as fast need not be nearly as fast: so no sort, but one best after
+  // another.
+  while (!fit.empty()) {
+    auto best = fit.front();
+    for (const auto i : fit)
+      if (better(tiers[i].info, tiers[best].info, workload.profile))
+        best = i;
+    auto& made = out.classes.emplace_back();
+    std::erase_if(fit, [&](size_t i) {
+      const bool same = i == best || alike(tiers[i].info, tiers[best].info, workload.profile);
+      if (same)
+        made.push_back(i);
+      return same;
+    });
+  }
   return {};
 }
 
-caf::error placement_rule::choose(const volume_spec& volume, const std::vector<tier_info>& tiers, std::string& out) {
-  if (auto refused = check(volume, tiers))
-    return refused;
-  const auto size = volume.shard_size;
-  const tier_info* best = nullptr;
-  const tier_info* waits_for = nullptr;
-  for (const auto& x : tiers) {
-    const bool fits = volume.tier.empty() ? x.is_volatile == volume.is_volatile : x.name == volume.tier;
-    if (!fits || x.state == "failed" || free_bytes(x) < size)
-      continue;
-    // The tier that was asked for may come back; of several nobody waits for one.
-    if (x.state == "refused" && volume.tier.empty())
-      continue;
-    if (x.state == silent || x.state == "refused") {
-      waits_for = &x;
-      continue;
+caf::error choose_tier(const placement_plan& plan, const std::vector<storage_tier>& tiers, const volume_spec& volume,
+                       shard_id shard, const std::string& near, std::string& out) {
+  const storage_tier* waits_for = nullptr;
+  for (const bool with_reserve : {true, false})
+    for (const auto& members : plan.classes) {
+      const storage_tier* best = nullptr;
+      double best_score = 0;
+      bool best_near = false;
+      for (const auto i : members) {
+        const auto& x = tiers[i];
+        if (x.info.state == "failed" || free_bytes(x.info) < volume.shard_size)
+          continue;
+        // The tier that was asked for may come back; of several nobody waits for one.
+        if (x.info.state == "refused" && volume.tier.empty())
+          continue;
+        if (x.info.state == silent_tier || x.info.state == "refused") {
+          waits_for = &x;
+          continue;
+        }
+        if (with_reserve && !roomy(x.info))
+          continue;
+        const bool is_near = volume.profile == workload_profile::latency && x.node == near;
+        const auto score = -static_cast<double>(free_bytes(x.info)) / std::log(draw(shard, x.info.name));
+        if (!best || (is_near && !best_near) || (is_near == best_near && score > best_score)) {
+          best = &x;
+          best_score = score;
+          best_near = is_near;
+        }
+      }
+      if (best) {
+        out = best->info.name;
+        return {};
+      }
     }
-    if (!best || (roomy(x) && !roomy(*best)) ||
-        (roomy(x) == roomy(*best) && (faster(x, *best) || (as_fast(x, *best) && x.cost < best->cost))))
-      best = &x;
-  }
   // A VM must not be told that there is no room because a tier is being started again.
-  if (!best && waits_for)
-    return make_error(errc::unavailable, "tier " + waits_for->name + " does not answer");
-  if (!best)
-    return make_error(errc::tier_full,
-                      volume.tier.empty() ? "every tier for " + kind_of(volume) + " volumes" : "tier " + volume.tier);
-  out = best->name;
-  return {};
+  if (waits_for)
+    return make_error(errc::unavailable, "tier " + waits_for->info.name + " does not answer");
+  return make_error(errc::tier_full, volume.tier.empty()
+                                       ? std::string{"every tier for "} + kind_of(volume.is_volatile) + " volumes"
+                                       : "tier " + volume.tier);
 }
 
 } // namespace varve

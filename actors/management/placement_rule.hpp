@@ -1,29 +1,35 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
-#include <caf/error.hpp>
-
-#include "messages/tier.hpp"
-#include "messages/volume.hpp"
+#include "actors/management/placement_policy.hpp"
 
 namespace varve {
 
-/// The first rule of placement, without learning: a volatile volume on a volatile tier, a durable one never; a named
-/// tier if the volume names one; else the fastest tier (by measured write latency, then by the order of the
-/// configuration) of which more than a tenth is free, so that what is there can grow and move; else any with room for
-/// the shard. Of equally fast tiers the cheaper.
-struct placement_rule {
-  /// The state of a tier that did not answer: it gets nothing, but it may have room.
-  static constexpr const char* silent = "silent";
-
-  /// The tier's name, or errc::tier_full, errc::unavailable (full but for a silent one: ask again), errc::not_found (a
-  /// named tier that is not there), errc::volatile_tier.
-  /// `tiers` in the order of the configuration, fastest first as its author meant them.
-  static caf::error choose(const volume_spec& volume, const std::vector<tier_info>& tiers, std::string& out);
-  /// Whether the volume could ever be placed, whatever the tiers' room.
-  static caf::error check(const volume_spec& volume, const std::vector<tier_info>& tiers);
+/// The first policy, without learning. Before anything else: no tier that is not trusted with data as sensitive, a
+/// volatile volume on volatile tiers only, a durable one never. Then a named tier if the volume names one. Else classes
+/// of tiers by the declared profile:
+///   latency   the fastest, whatever they cost
+///   balanced  the fastest, of equally fast ones the cheapest
+///   capacity  the cheapest, of equally cheap ones the fastest
+/// Speed is the measured write latency. Tiers that were not measured are as fast as each other when they are declared
+/// alike (kind, io, cost), and stand in the order of the configuration otherwise.
+class placement_rule final : public placement_policy {
+public:
+  caf::error determine_shard_placement(uint64_t volume_size, const placement_request& workload,
+                                       const std::vector<storage_tier>& tiers, placement_plan& out) const override;
 };
+
+/// The state of a tier that did not answer: it gets nothing, but it may have room.
+inline constexpr const char* silent_tier = "silent";
+
+placement_request request_of(const volume_spec& volume);
+
+/// The tier of a plan that gets a new shard: of the first class with one of which more than a tenth is free, so that
+/// what is there can grow and move; else of the first with one that has room at all. Within a class shards are spread
+/// by free space, by rendezvous hashing (Thaler and Ravishankar, 1998; weighted as by Schindelhauer and Schomaker,
+/// 2005): a shard that is asked for again mostly gets the same answer. `near`: a node at which the volume is attached;
+/// for the latency profile a tier there is preferred within its class. errc::tier_full, errc::unavailable (full but for
+/// one that does not answer: ask again).
+caf::error choose_tier(const placement_plan& plan, const std::vector<storage_tier>& tiers, const volume_spec& volume,
+                       shard_id shard, const std::string& near, std::string& out);
 
 } // namespace varve

@@ -139,14 +139,9 @@ caf::error volume_directory_state::check(volume_spec& spec) const {
     spec.shard_size = context_->options.shard_size;
   if (auto refused = check_volume(spec))
     return refused;
-  std::vector<tier_info> tiers;
-  for (const auto& x : context_->options.tiers) {
-    tier_info tier;
-    tier.name = x.store.name;
-    tier.is_volatile = x.is_volatile();
-    tiers.push_back(std::move(tier));
-  }
-  return placement_rule::check(spec, tiers);
+  placement_plan plan;
+  return placement_rule{}.determine_shard_placement(spec.size_bytes, request_of(spec),
+                                                    storage_tiers_of(context_->options), plan);
 }
 
 caf::typed_response_promise<volume_record> volume_directory_state::create(volume_spec& spec) {

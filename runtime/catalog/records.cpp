@@ -160,6 +160,7 @@ std::string encode(const volume_record& x) {
                {"volatile", x.spec.is_volatile},
                {"tier", x.spec.tier},
                {"sensitivity", static_cast<uint64_t>(x.spec.sensitive)},
+               {"profile", static_cast<uint64_t>(x.spec.profile)},
                {"created_at", x.created_at},
                {"attachments", attachments},
                {"removing", x.removing}});
@@ -175,6 +176,7 @@ caf::error decode(const std::string& value, volume_record& out) {
   in.field("volatile", out.spec.is_volatile);
   in.field("tier", out.spec.tier);
   in.field("sensitivity", out.spec.sensitive, 2);
+  in.field("profile", out.spec.profile, 2);
   in.field("created_at", out.created_at);
   in.list("attachments", [&](reader& each) {
     each.field("holder", out.attachments.emplace_back().holder);

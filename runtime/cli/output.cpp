@@ -85,6 +85,7 @@ nlohmann::json to_json(const volume_info& x) {
   auto attachments = nlohmann::json::array();
   for (const auto& a : x.record.attachments)
     attachments.push_back({{"host", a.host}, {"holder", a.holder.value()}});
+  constexpr const char* profiles[] = {"balanced", "latency", "capacity"};
   return {{"id", x.record.id.value()},
           {"name", spec.name},
           {"size", spec.size_bytes},
@@ -92,6 +93,7 @@ nlohmann::json to_json(const volume_info& x) {
           {"volatile", spec.is_volatile},
           {"tier", spec.tier},
           {"sensitivity", sensitivities[static_cast<size_t>(spec.sensitive) % 3]},
+          {"profile", profiles[static_cast<size_t>(spec.profile) % 3]},
           {"created_at", x.record.created_at},
           {"attached", x.record.attached()},
           {"attachments", attachments},

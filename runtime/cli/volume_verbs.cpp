@@ -13,6 +13,7 @@ struct volume_arguments {
   std::string shard_size;
   std::string tier;
   std::string sensitivity = "normal";
+  std::string profile = "balanced";
   bool is_volatile = false;
   bool yes = false;
   bool force = false;
@@ -187,6 +188,9 @@ void add_volume_verbs(CLI::App& app, session& s) {
   x->add_option("--tier", args->tier, "Where new shards go [placement decides]");
   x->add_option("--sensitivity", args->sensitivity, "low, normal or high")
     ->check(CLI::IsMember({"low", "normal", "high"}));
+  x->add_option("--profile", args->profile,
+                "What its I/O is like: balanced, latency (the fastest tiers) or capacity (the cheapest)")
+    ->check(CLI::IsMember({"balanced", "latency", "capacity"}));
   x->add_flag("--volatile", args->is_volatile, "Keep it in memory only: ALL ITS DATA IS LOST when the node stops");
   x->callback([args, &s] {
     volume_spec spec;
@@ -196,6 +200,9 @@ void add_volume_verbs(CLI::App& app, session& s) {
     spec.sensitive = args->sensitivity == "low"    ? sensitivity::low
                      : args->sensitivity == "high" ? sensitivity::high
                                                    : sensitivity::normal;
+    spec.profile = args->profile == "latency"    ? workload_profile::latency
+                   : args->profile == "capacity" ? workload_profile::capacity
+                                                 : workload_profile::balanced;
     const auto size = size_of(s, "--size", args->size);
     const auto shard_size = args->shard_size.empty() ? 0 : size_of(s, "--shard-size", args->shard_size);
     if (!size || !shard_size)

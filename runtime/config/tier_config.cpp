@@ -39,6 +39,8 @@ void read_tier(table_reader& t, tier_config& x, const node_config& node) {
   if (!t.size("capacity", x.capacity_bytes, shard_size_min, config_size_limit) && !t.has("capacity"))
     t.refuse("capacity", "it is missing", "a size such as \"20GiB\"");
   t.number("cost", x.cost, 0);
+  t.one_of<sensitivity>("accepts", x.accepts,
+                        {{"low", sensitivity::low}, {"normal", sensitivity::normal}, {"high", sensitivity::high}});
   if (auto e = t.table("emulate"); t.has("emulate")) {
     e.duration("read_latency", x.emulate.read_latency, 0s, 60s);
     e.duration("write_latency", x.emulate.write_latency, 0s, 60s);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "messages/volume.hpp"
 #include "runtime/storage/shard_store.hpp"
 
 namespace varve {
@@ -21,6 +22,8 @@ struct tier_config {
   uint64_t capacity_bytes = 0;
   /// Of a month and GiB, in whatever currency: only the ratios count.
   double cost = 0;
+  /// The highest sensitivity of data that may be placed here.
+  sensitivity accepts = sensitivity::high;
   tier_emulation emulate;
   /// Of a file tier: a shard's checksum table goes to disk, and its intent marks end, when it had no write for so long.
   /// Longer spares who writes in bursts the syncs of marking anew; what is marked at a crash is recomputed, unverified.

@@ -11,7 +11,7 @@ BOOST_AUTO_TEST_SUITE(catalog_records)
 BOOST_AUTO_TEST_CASE(records_are_read_as_they_were_written) {
   volume_record v;
   v.id = volume_id{7};
-  v.spec = {"vm1", 1ull << 40, 4ull << 20, true, "fast", sensitivity::high};
+  v.spec = {"vm1", 1ull << 40, 4ull << 20, true, "fast", sensitivity::high, workload_profile::latency};
   v.created_at = 1'700'000'000;
   v.attachments = {{holder_id{~0ull}, "a"}, {holder_id{1}, "b"}};
   v.removing = true;
@@ -20,6 +20,7 @@ BOOST_AUTO_TEST_CASE(records_are_read_as_they_were_written) {
   BOOST_TEST(encode(v2) == encode(v));
   BOOST_TEST((v2.attachments == v.attachments));
   BOOST_TEST(v2.spec.name == "vm1");
+  BOOST_TEST((v2.spec.profile == workload_profile::latency));
 
   shard_home h{{volume_id{7}, shard_index{12}}, "slow", generation{3}, epoch{5ull << 32 | 1}}, h2;
   BOOST_REQUIRE(!decode(key::shard(h.id), encode(h), h2));

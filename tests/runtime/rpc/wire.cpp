@@ -28,7 +28,7 @@ constexpr caf::timespan t(int64_t x) {
 } // namespace
 
 BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
-  volume_spec spec{"vm1", 20ull << 30, 1 << 20, true, "fast", sensitivity::high};
+  volume_spec spec{"vm1", 20ull << 30, 1 << 20, true, "fast", sensitivity::high, workload_profile::capacity};
   goes_there_and_back<wire::VolumeSpec>(spec);
   volume_record record{volume_id{1}, spec, 2, {{holder_id{3}, "a"}, {holder_id{4}, "b"}}, true};
   goes_there_and_back<wire::Volume>(volume_info{record, 4, 5, "nbd+unix:///vm1?socket=/s", 6, true, false});
