@@ -61,6 +61,8 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(shard_map_part);
   VARVE_MESSAGE(shard_info);
   VARVE_MESSAGE(shard_page);
+  VARVE_MESSAGE(node_condition);
+  VARVE_MESSAGE(node_verdict);
   VARVE_MESSAGE(std::vector<volume_record>);
   VARVE_MESSAGE(std::vector<lease_grant>);
   VARVE_MESSAGE(std::vector<lease_info>);
@@ -69,6 +71,8 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(std::vector<shard_info>);
   VARVE_MESSAGE(std::vector<attachment>);
   VARVE_MESSAGE(std::vector<event>);
+  VARVE_MESSAGE(std::vector<node_condition>);
+  VARVE_MESSAGE(std::vector<std::string>);
   VARVE_MESSAGE(std::vector<member_info>);
   VARVE_MESSAGE(std::vector<actor_info>);
 #undef VARVE_MESSAGE

@@ -14,6 +14,7 @@
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
+#include "messages/node_tools.hpp"
 #include "messages/tier.hpp"
 #include "messages/volume.hpp"
 
@@ -114,10 +115,21 @@ using attachments_actor = caf::typed_actor<
   // Of all hosts that answer.
   caf::replies_to<atom::list>::with<std::vector<attachment>>>;
 
+/// Takes nodes out of use and back, and says what that would cost. errc::not_found: no such node.
+using node_steward_actor = caf::typed_actor<
+  // Cordoned or not; draining or not (which is cordoned, too). Durable when it is answered.
+  caf::replies_to<atom::change, std::string, bool, bool>::with<node_condition>,
+  // Of all nodes, in the order of the configuration.
+  caf::replies_to<atom::list>::with<std::vector<node_condition>>,
+  // Whether a node may be stopped for a while, or (true) be taken away for good.
+  caf::replies_to<atom::verify, std::string, bool>::with<node_verdict>>;
+
 /// Chooses the tier of a new shard.
 using placement_actor = caf::typed_actor<
   // errc::tier_full when none has room, errc::not_found for a named tier that is not there, errc::volatile_tier.
-  caf::replies_to<atom::place, volume_record, shard_index>::with<std::string>>;
+  caf::replies_to<atom::place, volume_record, shard_index>::with<std::string>,
+  // These nodes get nothing until it is said again.
+  caf::reacts_to<atom::change, std::vector<std::string>>>;
 
 // -- storage -------------------------------------------------------------------------------------------------------
 

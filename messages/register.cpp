@@ -36,6 +36,7 @@ caf::actor_system_config& add_messages(caf::actor_system_config& config) {
   config.add_message_type<data_keeper_actor>("varve::data_keeper_actor");
   config.add_message_type<mover_actor>("varve::mover_actor");
   config.add_message_type<node_gate_actor>("varve::node_gate_actor");
+  config.add_message_type<node_steward_actor>("varve::node_steward_actor");
   config.add_message_type<node_root_actor>("varve::node_root_actor");
   config.add_error_category(caf::atom("varve"), [](uint8_t code, caf::atom_value, const caf::message& context) {
     std::string result = to_string(static_cast<errc>(code));

@@ -6,6 +6,7 @@
 #include "actors/management/catalog.hpp"
 #include "actors/management/lease_manager.hpp"
 #include "actors/management/monitor.hpp"
+#include "actors/management/node_steward.hpp"
 #include "actors/management/placement.hpp"
 #include "actors/management/volume_directory.hpp"
 #include "actors/migration/migration_supervisor.hpp"
@@ -70,6 +71,7 @@ void management_supervisor_state::start_all() {
   child(path::volumes, volume_directory_state::name, volume_directory, 2 * grace);
   child(path::leases, lease_manager_state::name, lease_manager, grace);
   child(path::migrations, migration_supervisor_state::name, migration_supervisor, 2 * grace);
+  child(path::nodes, node_steward_state::name, node_steward, grace);
 }
 
 } // namespace varve

@@ -1,5 +1,7 @@
 #include "actors/management/placement.hpp"
 
+#include <algorithm>
+
 #include "actors/management/placement_rule.hpp"
 #include "messages/errors.hpp"
 #include "runtime/caf/reporting.hpp"
@@ -26,6 +28,7 @@ placement_self::behavior_type placement_state::make_behavior(context_ptr context
   policy_ = std::make_unique<placement_rule>();
   return {
     [this](atom::place, const volume_record& volume, shard_index index) { return place(volume, index); },
+    [this](atom::change, const std::vector<std::string>& nodes) { cordon(nodes); },
     [this](atom::report) { return report_of(self_, facts()); },
   };
 }
@@ -52,6 +55,12 @@ caf::typed_response_promise<std::string> placement_state::place(const volume_rec
   if (unanswered_ == 0)
     refresh();
   return x.promise;
+}
+
+void placement_state::cordon(const std::vector<std::string>& nodes) {
+  for (auto& x : tiers_)
+    x.cordoned = std::find(nodes.begin(), nodes.end(), x.node) != nodes.end();
+  plans_.clear();
 }
 
 void placement_state::refresh() {

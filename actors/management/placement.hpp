@@ -31,6 +31,7 @@ private:
   };
 
   caf::typed_response_promise<std::string> place(const volume_record& volume, shard_index index);
+  void cordon(const std::vector<std::string>& nodes);
   void refresh();
   actor_facts facts() const;
   void refreshed(uint64_t round);

@@ -18,6 +18,8 @@ struct storage_tier {
   std::string node;
   /// The highest sensitivity that it may hold.
   sensitivity accepts = sensitivity::high;
+  /// Its node gets nothing new.
+  bool cordoned = false;
 };
 
 /// All that are configured, of which nothing was heard yet.
@@ -42,7 +44,8 @@ struct placement_plan {
   uint64_t free_bytes = 0;
 };
 
-/// Decides which tiers suit a volume. What stands behind it may be a rule or something that has learnt; which tier of a
+/// Decides which tiers suit a volume. One that is cordoned suits none: then a volume that names it is as one that
+/// names none. What stands behind it may be a rule or something that has learnt; which tier of a
 /// plan gets a shard is not its business. Used by one actor.
 class placement_policy {
 public:

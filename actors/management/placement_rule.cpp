@@ -80,9 +80,14 @@ caf::error placement_rule::determine_shard_placement(uint64_t, const placement_r
   out = {};
   std::vector<size_t> fit;
   bool untrusted = false;
+  const bool any = workload.tier.empty() || std::any_of(tiers.begin(), tiers.end(), [&](auto& x) {
+                     return x.cordoned && x.info.name == workload.tier && x.info.is_volatile == workload.is_volatile;
+                   });
   for (size_t i = 0; i < tiers.size(); ++i) {
     const auto& x = tiers[i];
-    if (workload.tier.empty() ? x.info.is_volatile != workload.is_volatile : x.info.name != workload.tier)
+    if (x.cordoned)
+      continue;
+    if (any ? x.info.is_volatile != workload.is_volatile : x.info.name != workload.tier)
       continue;
     if (x.info.is_volatile && !workload.is_volatile)
       return make_error(errc::volatile_tier, "tier " + x.info.name +
@@ -95,10 +100,14 @@ caf::error placement_rule::determine_shard_placement(uint64_t, const placement_r
   }
   if (fit.empty() && untrusted)
     return make_error(errc::invalid_argument,
-                      (workload.tier.empty() ? "no tier for " + std::string{kind_of(workload.is_volatile)} + " volumes"
-                                             : "tier " + workload.tier + " is not one that") +
+                      (any ? "no tier for " + std::string{kind_of(workload.is_volatile)} + " volumes"
+                           : "tier " + workload.tier + " is not one that") +
                         " accepts data of sensitivity " + name_of(workload.sensitive));
-  if (fit.empty() && !workload.tier.empty())
+  if (fit.empty() && std::any_of(tiers.begin(), tiers.end(), [&](auto& x) {
+        return x.cordoned && x.info.is_volatile == workload.is_volatile && x.accepts >= workload.sensitive;
+      }))
+    return make_error(errc::tier_full, "every node with a tier for it is cordoned");
+  if (fit.empty() && !any)
     return make_error(errc::not_found, "tier " + workload.tier);
   if (fit.empty())
     return make_error(workload.is_volatile ? errc::not_found : errc::volatile_tier,

@@ -22,6 +22,7 @@ inline const std::string placement = "management/placement";
 inline const std::string migrations = "management/migrations";
 inline const std::string monitor = "management/monitor";
 inline const std::string membership = "management/membership";
+inline const std::string nodes = "management/nodes";
 inline const std::string attachments = "management/attachments";
 inline const std::string host = "host";
 /// Of this node's data plane, for the others.

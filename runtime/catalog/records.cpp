@@ -147,6 +147,9 @@ std::string tier(const std::string& name) {
 std::string former_tier(const std::string& id) {
   return former_tiers + id;
 }
+std::string node(const std::string& name) {
+  return nodes + name;
+}
 } // namespace key
 
 std::string encode(const volume_record& x) {
@@ -243,6 +246,18 @@ caf::error decode(const std::string& value, migration_record& out) {
   in.field("ended_at", out.ended_at);
   in.must(out.id.value() != 0, "id", "there");
   return in.result("migration record");
+}
+
+std::string encode(const node_record& x) {
+  return dump({{"cordoned", x.cordoned}, {"draining", x.draining}});
+}
+
+caf::error decode(const std::string& value, node_record& out) {
+  out = {};
+  reader in{value};
+  in.field("cordoned", out.cordoned);
+  in.field("draining", out.draining);
+  return in.result("node record");
 }
 
 std::string encode(const tier_record& x) {

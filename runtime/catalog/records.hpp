@@ -25,6 +25,8 @@ inline const std::string migrations = "migration/";
 inline const std::string all_shards = "shard/";
 inline const std::string meta = "meta/";
 inline const std::string tiers = "tier/";
+/// What is wanted of a node.
+inline const std::string nodes = "node/";
 /// Tiers that were given up: an id that stands here is not served again.
 inline const std::string former_tiers = "former-tier/";
 std::string volume(volume_id id);
@@ -35,6 +37,7 @@ std::string shard(shard_id id);
 std::string migration(migration_id id);
 std::string tier(const std::string& name);
 std::string former_tier(const std::string& id);
+std::string node(const std::string& name);
 } // namespace key
 
 /// A file tier as the catalog knows it; its name stands in the key. Of a former tier: its last name.
@@ -42,6 +45,12 @@ struct tier_record {
   /// What its folder says (tier_identity).
   std::string id;
   std::string name;
+};
+
+/// What is wanted of a node, whose name stands in the key.
+struct node_record {
+  bool cordoned = false;
+  bool draining = false;
 };
 
 /// Decoding answers errc::bad_format, with what was expected in the context; `out` is then unspecified.
@@ -57,6 +66,9 @@ caf::error decode(const std::string& value, migration_record& out);
 
 std::string encode(const tier_record& x);
 caf::error decode(const std::string& value, tier_record& out);
+
+std::string encode(const node_record& x);
+caf::error decode(const std::string& value, node_record& out);
 
 /// A number that stands alone (the meta keys).
 std::string encode(uint64_t x);
