@@ -5,6 +5,7 @@
 
 #include "messages/cluster.hpp"
 #include "messages/node.hpp"
+#include "messages/node_tools.hpp"
 #include "messages/tier.hpp"
 #include "messages/volume.hpp"
 

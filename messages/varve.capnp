@@ -506,6 +506,40 @@ struct ClusterStatus {
   findings @6 :List(HealthFinding);
 }
 
+struct NodeCondition {
+  # What is wanted of a node, and how far it is.
+
+  node @0 :Text;
+
+  cordoned @1 :Bool;
+  # Nothing new is placed there.
+
+  draining @2 :Bool;
+  # And what is there moves to other nodes.
+
+  counted @3 :Bool;
+  # Unset: `shards` and `volumesAttached` are not known yet.
+
+  shards @4 :UInt64;
+  # That have their home there.
+
+  moving @5 :UInt64;
+  stuck @6 :UInt64;
+  # Of these, on their way; and not moving, for the reason in `problem`.
+
+  volumesAttached @7 :UInt64;
+
+  problem @8 :Text;
+}
+
+struct NodeVerdict {
+  ok @0 :Bool;
+
+  reasons @1 :List(HealthFinding);
+  # Against it. Codes are stable: NODE_HAS_SHARDS, NODE_HAS_USED_SHARDS, NODE_HOSTS_VOLUMES, NODE_MOVES_SHARDS,
+  # LAST_MANAGER.
+}
+
 struct Event {
   at @0 :UInt64;
 
@@ -744,6 +778,14 @@ interface Node {
 
   clusterStatus @27 () -> (error :Error, cluster :ClusterStatus);
   # `unsupported` of a node by itself; `unavailable` when no manager can be asked.
+
+  nodeList @29 () -> (error :Error, nodes :List(NodeCondition));
+
+  nodeChange @30 (node :Text, cordoned :Bool, draining :Bool) -> (error :Error, condition :NodeCondition);
+  # Draining is cordoned, too. Both unset: the node is used again. `notFound`.
+
+  nodeVerify @31 (node :Text, remove :Bool) -> (error :Error, verdict :NodeVerdict);
+  # Whether it may be stopped for a while, or be taken away for good. `notFound`.
 
   ready @28 () -> (error :Error, notReady :Text);
   # Empty when the node serves all that it is there for, as /readyz says; else what it waits for.

@@ -374,6 +374,47 @@ member_info from_wire(wire::Member::Reader x) {
   return to;
 }
 
+void to_wire(wire::NodeCondition::Builder to, const node_condition& x) {
+  to.setNode(x.node);
+  to.setCordoned(x.cordoned);
+  to.setDraining(x.draining);
+  to.setCounted(x.counted);
+  to.setShards(x.shards);
+  to.setMoving(x.moving);
+  to.setStuck(x.stuck);
+  to.setVolumesAttached(x.volumes_attached);
+  to.setProblem(x.problem);
+}
+
+node_condition from_wire(wire::NodeCondition::Reader x) {
+  node_condition to;
+  to.node = x.getNode();
+  to.cordoned = x.getCordoned();
+  to.draining = x.getDraining();
+  to.counted = x.getCounted();
+  to.shards = x.getShards();
+  to.moving = x.getMoving();
+  to.stuck = x.getStuck();
+  to.volumes_attached = x.getVolumesAttached();
+  to.problem = x.getProblem();
+  return to;
+}
+
+void to_wire(wire::NodeVerdict::Builder to, const node_verdict& x) {
+  to.setOk(x.ok);
+  auto reasons = to.initReasons(static_cast<unsigned>(x.reasons.size()));
+  for (unsigned i = 0; i < reasons.size(); ++i)
+    to_wire(reasons[i], x.reasons[i]);
+}
+
+node_verdict from_wire(wire::NodeVerdict::Reader x) {
+  node_verdict to;
+  to.ok = x.getOk();
+  for (auto r : x.getReasons())
+    to.reasons.push_back(from_wire(r));
+  return to;
+}
+
 void to_wire(wire::ClusterStatus::Builder to, const cluster_view& x) {
   to.setCluster(x.cluster);
   to.setNode(x.node);

@@ -50,6 +50,10 @@ health_finding from_wire(wire::HealthFinding::Reader x);
 void to_wire(wire::Member::Builder to, const member_info& x);
 member_info from_wire(wire::Member::Reader x);
 
+void to_wire(wire::NodeCondition::Builder to, const node_condition& x);
+node_condition from_wire(wire::NodeCondition::Reader x);
+void to_wire(wire::NodeVerdict::Builder to, const node_verdict& x);
+node_verdict from_wire(wire::NodeVerdict::Reader x);
 void to_wire(wire::ClusterStatus::Builder to, const cluster_view& x);
 cluster_view from_wire(wire::ClusterStatus::Reader x);
 

@@ -11,7 +11,7 @@ std::vector<remote_path> needs_of(const node_options& options, const std::string
   if (to->roles.manager) {
     result.push_back({path::membership, path::membership_of(other)});
     for (const auto& x : {path::catalog, path::volumes, path::leases, path::placement, path::migrations, path::monitor,
-                          path::attachments})
+                          path::attachments, path::nodes})
       result.push_back({x, x, true});
   }
   if (from->roles.manager && to->roles.storage) {

@@ -136,6 +136,7 @@ void add_cluster_verbs(CLI::App& app, session& s) {
   auto* x = noun->add_subcommand("status", "Which nodes live, who leads, and what is wrong");
   x->callback([&s] { s.with_node([&](rpc_client& node) { return status(s, node); }); });
   add_cluster_control(*noun, s);
+  add_node_tools(app, *noun, s);
 
   auto args = std::make_shared<key_arguments>();
   auto* keys = noun->add_subcommand("keys", "The cluster's certificates (--config FILE)");

@@ -216,6 +216,31 @@ nlohmann::json to_json(const member_info& x) {
           {"joins", x.joins}};
 }
 
+nlohmann::json to_json(const node_condition& x) {
+  return {{"node", x.node},
+          {"cordoned", x.cordoned},
+          {"draining", x.draining},
+          {"shards", or_null(x.counted, x.shards)},
+          {"moving", x.moving},
+          {"stuck", x.stuck},
+          {"volumes_attached", or_null(x.counted, x.volumes_attached)},
+          {"problem", x.problem}};
+}
+
+nlohmann::json to_json(const node_verdict& x) {
+  auto reasons = nlohmann::json::array();
+  for (const auto& r : x.reasons)
+    reasons.push_back({{"code", r.code}, {"text", r.text}});
+  return {{"ok", x.ok}, {"reasons", reasons}};
+}
+
+std::string reasons_of(const node_verdict& x) {
+  std::string result;
+  for (const auto& r : x.reasons)
+    result += (result.empty() ? "" : "; ") + r.code + ": " + r.text;
+  return result;
+}
+
 nlohmann::json to_json(const cluster_view& x) {
   auto members = nlohmann::json::array(), findings = nlohmann::json::array();
   for (const auto& m : x.members)

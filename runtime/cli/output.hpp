@@ -53,6 +53,10 @@ nlohmann::json to_json(const migration_progress& x, const std::string& volume_na
 nlohmann::json to_json(const node_status& x);
 nlohmann::json to_json(const member_info& x);
 nlohmann::json to_json(const cluster_view& x);
+nlohmann::json to_json(const node_condition& x);
+nlohmann::json to_json(const node_verdict& x);
+/// In one line, for people.
+std::string reasons_of(const node_verdict& x);
 nlohmann::json to_json(const event& x);
 nlohmann::json to_json(const actor_info& x);
 

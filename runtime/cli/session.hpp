@@ -75,6 +75,8 @@ void add_node_verbs(CLI::App& app, session& s);
 void add_cluster_verbs(CLI::App& app, session& s);
 /// up and down, below `noun`.
 void add_cluster_control(CLI::App& noun, session& s);
+/// node, and cluster upgrade.
+void add_node_tools(CLI::App& app, CLI::App& cluster, session& s);
 void add_config_verbs(CLI::App& app, session& s);
 void add_trace_verbs(CLI::App& app, session& s);
 /// catalog, and more of tier; after the node's.

@@ -456,6 +456,27 @@ std::string gateway::node_of(const std::string& tier) const {
   return at == options_.tier_nodes.end() ? std::string{} : at->second;
 }
 
+void gateway::node_list(answer<std::vector<node_condition>> done) const {
+  run<std::vector<node_condition>>(std::move(done), [](auto& r) {
+    r.template ask<node_steward_actor>(
+      path::nodes, [&r](const std::vector<node_condition>& x) { r.finish(x); }, atom::list_v);
+  });
+}
+
+void gateway::node_change(std::string node, bool cordoned, bool draining, answer<node_condition> done) const {
+  run<node_condition>(std::move(done), [=](auto& r) {
+    r.template ask<node_steward_actor>(
+      path::nodes, [&r](const node_condition& x) { r.finish(x); }, atom::change_v, node, cordoned, draining);
+  });
+}
+
+void gateway::node_verify(std::string node, bool remove, answer<node_verdict> done) const {
+  run<node_verdict>(std::move(done), [=](auto& r) {
+    r.template ask<node_steward_actor>(
+      path::nodes, [&r](const node_verdict& x) { r.finish(x); }, atom::verify_v, node, remove);
+  });
+}
+
 void gateway::cluster_status(answer<cluster_view> done) const {
   run<cluster_view>(std::move(done), [this](auto& r) {
     if (!in_cluster())

@@ -107,6 +107,10 @@ public:
   void migration_resume(migration_id id, answer<migration_progress> done) const;
 
   void cluster_status(answer<cluster_view> done) const;
+  void node_list(answer<std::vector<node_condition>> done) const;
+  void node_change(std::string node, bool cordoned, bool draining, answer<node_condition> done) const;
+  /// Whether it may be stopped or, with `remove`, taken away.
+  void node_verify(std::string node, bool remove, answer<node_verdict> done) const;
 
   void actor_list(answer<std::vector<actor_info>> done) const;
   void actor_kill(std::string path, answer<nothing> done) const;

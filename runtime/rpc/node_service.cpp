@@ -272,6 +272,34 @@ kj::Promise<void> node_service::migrationResume(MigrationResumeContext context) 
     fill_migration);
 }
 
+kj::Promise<void> node_service::nodeList(NodeListContext context) {
+  return serve<std::vector<node_condition>>(
+    context, [this](auto done) { to_.node_list(std::move(done)); },
+    [](auto results, const std::vector<node_condition>& x) {
+      list_to_wire<wire::NodeCondition>(results.initNodes(static_cast<unsigned>(x.size())), x);
+    });
+}
+
+kj::Promise<void> node_service::nodeChange(NodeChangeContext context) {
+  auto q = context.getParams();
+  return serve_change<node_condition>(
+    *rights_, context,
+    [this, node = std::string{q.getNode()}, cordoned = q.getCordoned(), draining = q.getDraining()](auto done) {
+      to_.node_change(node, cordoned, draining, std::move(done));
+    },
+    [](auto results, const node_condition& x) { to_wire(results.initCondition(), x); });
+}
+
+kj::Promise<void> node_service::nodeVerify(NodeVerifyContext context) {
+  auto q = context.getParams();
+  return serve<node_verdict>(
+    context,
+    [this, node = std::string{q.getNode()}, remove = q.getRemove()](auto done) {
+      to_.node_verify(node, remove, std::move(done));
+    },
+    [](auto results, const node_verdict& x) { to_wire(results.initVerdict(), x); });
+}
+
 kj::Promise<void> node_service::clusterStatus(ClusterStatusContext context) {
   return serve<cluster_view>(
     context, [this](auto done) { to_.cluster_status(std::move(done)); },

@@ -71,6 +71,9 @@ public:
   kj::Promise<void> migrationPause(MigrationPauseContext context) override;
   kj::Promise<void> migrationResume(MigrationResumeContext context) override;
   kj::Promise<void> clusterStatus(ClusterStatusContext context) override;
+  kj::Promise<void> nodeList(NodeListContext context) override;
+  kj::Promise<void> nodeChange(NodeChangeContext context) override;
+  kj::Promise<void> nodeVerify(NodeVerifyContext context) override;
   kj::Promise<void> ready(ReadyContext context) override;
   kj::Promise<void> actorList(ActorListContext context) override;
   kj::Promise<void> actorKill(ActorKillContext context) override;

@@ -166,6 +166,26 @@ public:
     return call_migration(node_.migrationResumeRequest(), id);
   }
 
+  caf::expected<std::vector<node_condition>> node_list() override {
+    return call<std::vector<node_condition>>(node_.nodeListRequest(),
+                                             [](auto& x) { return list_from_wire<wire::NodeCondition>(x.getNodes()); });
+  }
+
+  caf::expected<node_condition> node_change(const std::string& node, bool cordoned, bool draining) override {
+    auto q = node_.nodeChangeRequest();
+    q.setNode(text(node));
+    q.setCordoned(cordoned);
+    q.setDraining(draining);
+    return call<node_condition>(kj::mv(q), [](auto& x) { return from_wire(x.getCondition()); });
+  }
+
+  caf::expected<node_verdict> node_verify(const std::string& node, bool remove) override {
+    auto q = node_.nodeVerifyRequest();
+    q.setNode(text(node));
+    q.setRemove(remove);
+    return call<node_verdict>(kj::mv(q), [](auto& x) { return from_wire(x.getVerdict()); });
+  }
+
   caf::expected<cluster_view> cluster_status() override {
     return call<cluster_view>(node_.clusterStatusRequest(), [](auto& x) { return from_wire(x.getCluster()); });
   }

@@ -62,6 +62,9 @@ public:
   virtual caf::expected<migration_progress> migration_pause(migration_id id) = 0;
   virtual caf::expected<migration_progress> migration_resume(migration_id id) = 0;
   virtual caf::expected<cluster_view> cluster_status() = 0;
+  virtual caf::expected<std::vector<node_condition>> node_list() = 0;
+  virtual caf::expected<node_condition> node_change(const std::string& node, bool cordoned, bool draining) = 0;
+  virtual caf::expected<node_verdict> node_verify(const std::string& node, bool remove) = 0;
   /// What the node waits for; empty: it serves.
   virtual caf::expected<std::string> not_ready() = 0;
   virtual caf::expected<std::vector<actor_info>> actor_list() = 0;
