@@ -3,6 +3,7 @@
 #include <caf/actor_system.hpp>
 
 #include "actors/cluster/membership.hpp"
+#include "actors/management/attachments.hpp"
 #include "actors/management/catalog.hpp"
 #include "actors/management/lease_manager.hpp"
 #include "actors/management/monitor.hpp"
@@ -70,6 +71,7 @@ void management_supervisor_state::start_all() {
   child(path::placement, placement_state::name, placement, grace);
   child(path::volumes, volume_directory_state::name, volume_directory, 2 * grace);
   child(path::leases, lease_manager_state::name, lease_manager, grace);
+  child(path::attachments, attachments_state::name, attachments, grace);
   child(path::migrations, migration_supervisor_state::name, migration_supervisor, 2 * grace);
   child(path::nodes, node_steward_state::name, node_steward, grace);
 }
