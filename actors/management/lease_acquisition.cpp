@@ -52,6 +52,7 @@ void lease_manager_state::begin(uint64_t id) {
           finish(id, make_error(errc::not_found, "volume " + std::to_string(volume.value())));
           return;
         }
+        attached_at(record);
         const auto& leases = context_->options.leases;
         x.shard_size = record.spec.shard_size;
         x.term = record.spec.sensitive == sensitivity::high ? leases.term_sensitive : leases.term;

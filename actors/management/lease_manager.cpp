@@ -14,6 +14,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr caf::timespan retry_after = 200ms;
+/// How soon a tier that is back is noticed: a look into the directory.
+constexpr caf::timespan look_every = 1s;
 /// Acquisitions under way, those that wait included.
 constexpr size_t acquisitions_max = 10'000;
 
@@ -45,6 +47,7 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     living->actors.clear();
   });
   self_->send(self_, atom::tick_v);
+  self_->delayed_send(self_, look_every, atom::verify_v);
   return {
     [this](atom::acquire, lease_request& request, lease_holder_actor& holder) { return acquire(request, holder); },
     [this](atom::renew, holder_id holder) { return renew(holder); },
@@ -55,7 +58,11 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     [this](atom::expire, lease_id id) { expired(id); },
     [this](atom::revoke, lease_id id) { revoke(id); },
     [this](atom::release, lease_id id, bool clean) { revoked(id, clean); },
-    [this](atom::tick) { take_over(); },
+    [this](atom::tick) {
+      asking_again_ = false;
+      take_over();
+    },
+    [this](atom::verify) { look_for_tiers(); },
     [this](atom::stop, uint64_t id) { time_over(id); },
     [this](atom::resume, uint64_t id) {
       if (id == 0) {
@@ -88,7 +95,7 @@ void lease_manager_state::take_over() {
       if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format)
         self_->quit(e);
       else
-        self_->delayed_send(self_, retry_after, atom::tick_v);
+        ask_again();
     };
     auto catalog = context_->directory->get<catalog_actor>(path::catalog);
     if (!catalog) {
@@ -106,28 +113,39 @@ void lease_manager_state::take_over() {
     return;
   }
   for (const auto& tier : inventory_open_)
-    take_inventory(tier);
+    if (inventory_asked_.count(tier) == 0)
+      take_inventory(tier);
+}
+
+void lease_manager_state::ask_again() {
+  // One timer for all that did not answer: each round asks all of them.
+  if (!std::exchange(asking_again_, true))
+    self_->delayed_send(self_, retry_after, atom::tick_v);
 }
 
 void lease_manager_state::take_inventory(const std::string& name) {
-  auto again = [this](const caf::error& e) {
+  auto again = [this, name](const caf::error& e) {
+    inventory_asked_.erase(name);
     if (code_of(e) == errc::stale_epoch) {
       // There is a newer manager: this one must not grant anything any more.
       self_->quit(e);
       return;
     }
-    self_->delayed_send(self_, retry_after, atom::tick_v);
+    ask_again();
   };
   auto tier = context_->directory->get<tier_actor>(path::tier(name));
   if (!tier) {
     again(make_error(errc::unavailable, path::tier(name)));
     return;
   }
+  inventory_asked_.insert(name);
   self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
     .then(
       [this, name, tier](const std::vector<lease_grant>& grants) {
+        inventory_asked_.erase(name);
         if (inventory_open_.erase(name) == 0)
           return;
+        heard_by_[name] = tier.address();
         const auto& options = context_->options.leases;
         for (auto x : grants) {
           // The term that is left is storage's view; the holder may have been renewed a moment ago by the last manager.
@@ -143,6 +161,35 @@ void lease_manager_state::take_inventory(const std::string& name) {
         wake_later();
       },
       again);
+}
+
+void lease_manager_state::look_for_tiers() {
+  self_->delayed_send(self_, look_every, atom::verify_v);
+  if (incarnation_ == 0)
+    return;
+  for (const auto& x : context_->options.tiers) {
+    const auto& name = x.store.name;
+    auto tier = context_->directory->get<tier_actor>(path::tier(name));
+    // What has not said yet what is outstanding is asked for that.
+    if (!tier || inventory_open_.count(name) != 0 || heard_by_[name] == tier.address())
+      continue;
+    // Started again, perhaps with its node: it knows of no lease, and of no manager. What is outstanding there only
+    // this table knows.
+    heard_by_[name] = tier.address();
+    self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
+      .then([](const std::vector<lease_grant>&) {},
+            [this, name](const caf::error& e) {
+              if (code_of(e) == errc::stale_epoch)
+                self_->quit(e);
+              else
+                heard_by_[name] = {};
+            });
+    for (auto& [holder, by] : recorded_by_)
+      if (auto at = by.find(name); at != by.end() && !(at->second == tier.address())) {
+        at->second = tier.address();
+        record_again(holder, name, tier);
+      }
+  }
 }
 
 bool lease_manager_state::ready() const {
@@ -362,6 +409,10 @@ void lease_manager_state::revoke(lease_id id) {
   // One that storage has not agreed to yet is revoked by whoever waits, once it has.
   if (!row || actor == living_->actors.end())
     return;
+  if (row->mode != lease_mode::migration && handles_.count(row->holder) == 0 && hosts_.count(row->holder) == 0) {
+    find_host(id);
+    return;
+  }
   table_.revoking(id);
   auto holder = handle_of(*row);
   if (!holder) {
@@ -435,6 +486,7 @@ void lease_manager_state::end(lease_id id, bool clean) {
     evicted(x);
   if (!table_.holds(holder)) {
     handles_.erase(holder);
+    hosts_.erase(holder);
     revisions_.erase(holder);
     recorded_by_.erase(holder);
   }
@@ -470,10 +522,49 @@ void lease_manager_state::lease_down(const caf::down_msg& x) {
 lease_holder_actor lease_manager_state::handle_of(const lease_row& x) const {
   if (auto at = handles_.find(x.holder); at != handles_.end())
     return at->second;
-  // Learnt from storage by a new manager.
-  if (x.mode == lease_mode::migration)
+  // Learnt from storage by a new manager. Not just any agent of the volume: it may be attached at several hosts.
+  auto host = hosts_.find(x.holder);
+  if (x.mode == lease_mode::migration || host == hosts_.end() || host->second.empty())
     return {};
-  return context_->directory->get<lease_holder_actor>(path::vm_agent(x.first.volume.value()));
+  if (host->second == context_->options.name)
+    return context_->directory->get<lease_holder_actor>(path::vm_agent(x.first.volume.value()));
+  return context_->directory->get<lease_holder_actor>(path::host_of(host->second));
+}
+
+void lease_manager_state::attached_at(const volume_record& record) {
+  for (const auto& x : record.attachments)
+    if (table_.holds(x.holder))
+      hosts_[x.holder] = x.host;
+}
+
+void lease_manager_state::find_host(lease_id id) {
+  const auto* row = table_.find(id);
+  const auto holder = row->holder;
+  const auto volume = row->first.volume;
+  auto known = [this, id, holder](const std::string& host) {
+    if (!table_.holds(holder))
+      return;
+    hosts_.try_emplace(holder, host);
+    if (table_.find(id))
+      revoke(id);
+  };
+  auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
+  if (!volumes) {
+    self_->delayed_send(self_, retry_after, atom::revoke_v, id);
+    return;
+  }
+  self_->request(volumes, context_->options.request_timeout, atom::get_v, std::to_string(volume.value()))
+    .then(
+      [known, holder, volume](const volume_record& x) {
+        const auto* at = x.id == volume ? x.of(holder) : nullptr;
+        known(at ? at->host : std::string{});
+      },
+      [this, known, id](const caf::error& e) {
+        if (code_of(e) == errc::not_found)
+          known({});
+        else
+          self_->delayed_send(self_, retry_after, atom::revoke_v, id); // until somebody says, or it ends with its term
+      });
 }
 
 } // namespace varve

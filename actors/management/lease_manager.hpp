@@ -16,11 +16,11 @@
 namespace varve {
 
 /// The interface, what leases report, and what the actor says to itself: ask a run's holder again; start (again) an
-/// inventory; the time of an acquisition is over; its pieces are tried again.
+/// inventory; look whether a tier has come back; the time of an acquisition is over; its pieces are tried again.
 using lease_manager_self =
   lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
                               caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
-                              caf::reacts_to<atom::stop, uint64_t>,
+                              caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop, uint64_t>,
                               caf::reacts_to<atom::resume, uint64_t>>::extend_with<inspected_actor>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
@@ -80,6 +80,7 @@ private:
   // Starting (lease_manager.cpp).
   void take_over();
   void take_inventory(const std::string& tier);
+  void ask_again();
   bool ready() const;
 
   // The interface.
@@ -127,12 +128,20 @@ private:
   void record_again(holder_id holder, const std::string& tier_name, const tier_actor& tier);
   void changed(holder_id holder) { revisions_[holder] = ++changes_; }
   lease_holder_actor handle_of(const lease_row& x) const;
+  /// Who is meant by a holder that was learnt from storage: then its lease is revoked.
+  void find_host(lease_id id);
+  /// Of what acquires ask for anyway.
+  void attached_at(const volume_record& record);
+  /// Tells tiers that were started again of this manager, and of the leases there.
+  void look_for_tiers();
 
   lease_manager_self::pointer self_;
   context_ptr context_;
   lease_table table_;
   uint64_t incarnation_ = 0;
   std::set<std::string> inventory_open_;
+  /// Of these, those that have been asked and not answered yet.
+  std::set<std::string> inventory_asked_;
   /// Until then unknown leases may be outstanding.
   boot_time unknown_until_{0};
   /// How long requests wait for a tier's inventory; then they are refused shard by shard.
@@ -143,6 +152,11 @@ private:
   uint64_t steps_ = 0;
   bool waking_ = false;
   std::map<holder_id, lease_holder_actor> handles_;
+  /// Where the holders are attached, as far as it was asked; empty: nowhere.
+  std::map<holder_id, std::string> hosts_;
+  /// Which life of each tier's actor has heard of this manager.
+  std::map<std::string, caf::actor_addr> heard_by_;
+  bool asking_again_ = false;
   std::map<holder_id, uint64_t> revisions_;
   /// Which life of a tier was told of all that a holder has there: one started since has forgotten it.
   std::map<holder_id, std::map<std::string, caf::actor_addr>> recorded_by_;

@@ -37,7 +37,8 @@ struct lease_fixture : management_fixture {
     holders[ann] = spawn(fake_holder, ann_world);
     holders[ben] = spawn(fake_holder, ben_world);
     v = make(spec("vm1"));
-    BOOST_REQUIRE(ask<volume_record>(volume_of(v.id), atom::attach_v, volume_attachment{ann, "h"}, false));
+    BOOST_REQUIRE(
+      ask<volume_record>(volume_of(v.id), atom::attach_v, volume_attachment{ann, context->options.name}, false));
     // Past the time in which a new manager cannot know all leases.
     advance(46s);
   }
