@@ -1,6 +1,7 @@
 #include "actors/management/monitor.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 #include "messages/errors.hpp"
 #include "runtime/caf/reporting.hpp"
@@ -40,6 +41,20 @@ void assess_tier(const tier_info& x, std::vector<health_finding>& out) {
     out.push_back({"TIER_NEARLY_FULL", "warning", "tier " + x.name + " is " + std::to_string(percent) + " % full"});
 }
 
+void assess_members(const node_facts& facts, std::vector<health_finding>& out) {
+  for (const auto& x : facts.members) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(x.silent).count();
+    if (x.state == member_state::down)
+      out.push_back(
+        {"NODE_DOWN", "error", "node " + x.node + " has not been heard for " + std::to_string(seconds) + " s"});
+    else if (x.state == member_state::suspect)
+      out.push_back(
+        {"NODE_SUSPECT", "warning", "node " + x.node + " has not been heard for " + std::to_string(seconds) + " s"});
+    else if (x.state == member_state::unknown && facts.listening >= facts.down_after)
+      out.push_back({"NODE_DOWN", "error", "node " + x.node + " has not been heard yet"});
+  }
+}
+
 } // namespace
 
 node_status assess(const node_facts& facts) {
@@ -49,8 +64,15 @@ node_status assess(const node_facts& facts) {
     findings.push_back({"CATALOG_UNAVAILABLE", "error", "the catalog does not answer"});
   if (!facts.volumes)
     findings.push_back({"VOLUMES_UNAVAILABLE", "error", "the volume directory does not answer"});
-  for (const auto& name : facts.silent_tiers)
-    findings.push_back({"TIER_MISSING", "error", "tier " + name + " does not answer"});
+  assess_members(facts, findings);
+  for (const auto& name : facts.silent_tiers) {
+    const auto node = facts.nodes_of_tiers.find(name);
+    if (node == facts.nodes_of_tiers.end())
+      findings.push_back({"TIER_MISSING", "error", "tier " + name + " does not answer"});
+    else
+      findings.push_back({"TIER_UNREACHABLE", "error",
+                          "tier " + name + " of node " + node->second + " does not answer: I/O on its shards waits"});
+  }
   for (const auto& x : facts.tiers) {
     assess_tier(x, findings);
     result.shards += x.shards;
@@ -91,6 +113,7 @@ monitor_self::behavior_type monitor(monitor_self::stateful_pointer<monitor_state
 
 monitor_self::behavior_type monitor_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
+  listening_since_ = context_->now();
   return {
     [this](atom::get) { return status(); },
     [this](atom::list, uint64_t count) { return events(count); },
@@ -126,8 +149,22 @@ caf::typed_response_promise<node_status> monitor_state::status() {
     promise.deliver(std::move(result));
   };
   auto silent = [closed](const caf::error&) mutable { closed(); };
+  all->facts.listening = caf::timespan{(context_->now() - listening_since_).count()};
+  all->facts.down_after = context_->options.cluster.down_after;
+  if (auto members = context_->directory->get<membership_actor>(path::membership)) {
+    ++all->open;
+    self_->request(members, patience, atom::list_v)
+      .then(
+        [all, closed](const std::vector<member_info>& x) mutable {
+          all->facts.members = x;
+          closed();
+        },
+        silent);
+  }
   for (const auto& x : context_->options.tiers) {
     const auto name = x.store.name;
+    if (!x.node.empty())
+      all->facts.nodes_of_tiers[name] = x.node;
     auto tier = context_->directory->get<tier_actor>(path::tier(name));
     if (!tier) {
       all->facts.silent_tiers.push_back(name);

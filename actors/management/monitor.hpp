@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -15,6 +16,12 @@ using monitor_self = monitor_actor::extend_with<inspected_actor>;
 struct node_facts {
   std::vector<tier_info> tiers;
   std::vector<std::string> silent_tiers;
+  /// Of those, the ones of other nodes: tier, node.
+  std::map<std::string, std::string> nodes_of_tiers;
+  /// Of a cluster.
+  std::vector<member_info> members;
+  /// How long this manager has listened for them, and how long one may be silent.
+  caf::timespan listening{0}, down_after{0};
   std::optional<std::vector<volume_record>> volumes;
   std::optional<std::vector<migration_progress>> migrations;
   std::optional<uint64_t> incarnation;
@@ -24,7 +31,8 @@ struct node_facts {
 };
 
 /// The rules of health. Codes are stable:
-///   CATALOG_UNAVAILABLE, VOLUMES_UNAVAILABLE (error); TIER_FAILED, TIER_MISSING (error); TIER_FULL (error),
+///   CATALOG_UNAVAILABLE, VOLUMES_UNAVAILABLE (error); TIER_FAILED, TIER_MISSING (error); TIER_UNREACHABLE (error: of
+///   another node), NODE_DOWN (error), NODE_SUSPECT (warning); TIER_FULL (error),
 ///   TIER_NEARLY_FULL (warning); CHECKSUM_MISMATCH (error); ACTOR_DOWN (warning); MIGRATION_FAILED (warning; of the
 ///   last hour).
 node_status assess(const node_facts& facts);
@@ -44,6 +52,7 @@ private:
 
   monitor_self::pointer self_;
   context_ptr context_;
+  boot_time listening_since_{0};
   /// Oldest first.
   std::deque<event> events_;
 };

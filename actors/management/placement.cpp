@@ -13,6 +13,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr boot_time fresh_for = 1s;
+/// Of a tier that is asked: one that is slower than this gets nothing now, and holds up no shard elsewhere.
+constexpr caf::timespan tier_patience = 1s;
 /// Questions that wait for the tiers' answers.
 constexpr size_t waiting_max = 10'000;
 
@@ -76,7 +78,7 @@ void placement_state::refresh() {
       --unanswered_;
       continue;
     }
-    self_->request(tier, context_->options.request_timeout, atom::get_v)
+    self_->request(tier, std::min(tier_patience, context_->options.request_timeout), atom::get_v)
       .then(
         [this, i, round](tier_info& x) {
           if (round == round_)

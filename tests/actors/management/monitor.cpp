@@ -75,6 +75,28 @@ BOOST_AUTO_TEST_CASE(each_finding_has_its_code_and_severity) {
   BOOST_TEST((codes(assess(facts)) == list{"ACTOR_DOWN"}));
 }
 
+BOOST_AUTO_TEST_CASE(nodes_that_are_not_heard_and_their_tiers_are_findings) {
+  auto facts = healthy();
+  facts.down_after = 10s;
+  facts.members.resize(2);
+  facts.members[0].node = "a";
+  facts.members[0].state = member_state::up;
+  facts.members[1].node = "b";
+  // Not heard yet: for as long as any other may be silent, nothing is wrong.
+  facts.listening = 9s;
+  BOOST_TEST(assess(facts).findings.empty());
+  facts.listening = 10s;
+  BOOST_TEST((codes(assess(facts)) == list{"NODE_DOWN"}));
+  facts.members[1].state = member_state::suspect;
+  BOOST_TEST((codes(assess(facts)) == list{"NODE_SUSPECT"}));
+  BOOST_TEST(assess(facts).health == "warning");
+  facts.members[1].state = member_state::down;
+  facts.silent_tiers = {"fast", "slow"};
+  facts.nodes_of_tiers = {{"slow", "b"}};
+  BOOST_TEST((codes(assess(facts)) == list{"NODE_DOWN", "TIER_MISSING", "TIER_UNREACHABLE"}));
+  BOOST_TEST(assess(facts).health == "error");
+}
+
 BOOST_AUTO_TEST_CASE(a_migration_that_failed_is_a_finding_for_an_hour_and_one_cancelled_is_none) {
   auto facts = healthy();
   migration_progress x;
