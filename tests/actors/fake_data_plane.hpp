@@ -45,6 +45,8 @@ public:
   /// Moves begun and not ended.
   std::set<migration_id> moves;
   uint64_t copy_budget = 0;
+  /// Where the shards of other nodes' tiers are; those not named are here.
+  std::map<std::string, fake_data_plane*> elsewhere;
   /// What parked requests were answered.
   std::vector<std::pair<route_need, errc>> refused;
 
@@ -222,7 +224,7 @@ public:
     then("begin_move", done, [this, ends] {
       if (!shards.count({ends.from_tier, ends.shard, ends.from}))
         return errc::not_found;
-      auto& sink = shards[{ends.to_tier, ends.shard, ends.to}];
+      auto& sink = shards_at(ends.to_tier)[{ends.to_tier, ends.shard, ends.to}];
       sink.header = shards[{ends.from_tier, ends.shard, ends.from}].header;
       sink.header.generation = ends.to;
       sink.header.incomplete = true;
@@ -251,7 +253,7 @@ public:
       auto& source = shards[{ends.from_tier, ends.shard, ends.from}];
       source.header.sealed_by = ends.id;
       source.header.sealed_for = ends.to;
-      auto& sink = shards[{ends.to_tier, ends.shard, ends.to}];
+      auto& sink = shards_at(ends.to_tier)[{ends.to_tier, ends.shard, ends.to}];
       sink.header.incomplete = false;
       sink.allocated_bytes = source.allocated_bytes;
       done({errc::none, std::chrono::microseconds{100}, 0});
@@ -265,7 +267,7 @@ public:
       if (committed)
         shards.erase({ends.from_tier, ends.shard, ends.from});
       else {
-        shards.erase({ends.to_tier, ends.shard, ends.to});
+        shards_at(ends.to_tier).erase({ends.to_tier, ends.shard, ends.to});
         if (auto at = shards.find({ends.from_tier, ends.shard, ends.from}); at != shards.end()) {
           at->second.header.sealed_by = {};
           at->second.header.sealed_for = {};
@@ -277,6 +279,10 @@ public:
   void set_copy_budget(uint64_t bytes_per_second) override { copy_budget = bytes_per_second; }
 
 private:
+  std::map<shard_key, shard_row>& shards_at(const std::string& tier) {
+    auto at = elsewhere.find(tier);
+    return at == elsewhere.end() ? shards : at->second->shards;
+  }
   errc failure(const std::string& call) {
     auto at = fail_next.find(call);
     if (at == fail_next.end())
