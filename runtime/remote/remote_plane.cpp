@@ -74,7 +74,11 @@ std::shared_ptr<remote_plane> remote_plane::make(remote_plane_options options, s
   }
   auto made = std::make_shared<shared>(std::move(options));
   const auto& of = made->options;
-  auto at = of.address;
+  std::string at;
+  if (!of.listen && !of.address.empty() && (at = host_names::look_up(of.address, problem)).empty()) {
+    problem = "data address " + problem;
+    return nullptr;
+  }
   for (uint32_t i = 0; i < of.reactors && !of.listen && !of.address.empty(); ++i) {
     const auto address = i == 0 ? at : remote::port_above(at, static_cast<uint16_t>(i));
     const auto fd = address.empty() ? -EINVAL : remote::listen_tcp(address);

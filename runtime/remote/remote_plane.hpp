@@ -15,7 +15,7 @@ namespace varve {
 /// Another node, as far as its shards are concerned.
 struct remote_node {
   std::string name;
-  /// Where its reactor 0 listens, "HOST:PORT"; HOST is numeric. Empty: it serves nobody.
+  /// Where its reactor 0 listens, "HOST:PORT". Empty: it serves nobody.
   std::string address;
   /// Names and kinds; names are unique in the cluster.
   std::vector<shard_store_options> tiers;
@@ -27,7 +27,7 @@ struct remote_plane_options {
   uint64_t incarnation = 1;
   /// As many as the data plane has.
   uint32_t reactors = 1;
-  /// Where reactor 0 listens, "HOST:PORT" with a numeric HOST; reactor n at PORT + n. Empty: serves nobody.
+  /// Where reactor 0 listens, "HOST:PORT"; reactor n at PORT + n. Empty: serves nobody.
   std::string address;
   std::vector<remote_node> nodes;
 
@@ -90,7 +90,8 @@ class remote_reactor;
 /// It may be made before the data plane and be used after it: what is told it then has no effect.
 class remote_plane final : public remote_io {
 public:
-  /// Listens. Null, and why in `problem`, when an address cannot be listened at.
+  /// Listens. Null, and why in `problem`, when an address cannot be listened at. Blocks where a name is to be looked
+  /// up.
   static std::shared_ptr<remote_plane> make(remote_plane_options options, std::string& problem);
   ~remote_plane() override;
 

@@ -134,8 +134,10 @@ std::unique_ptr<remote_client> remote_reactor::make_client(size_t node, uint32_t
       port = at->second.port;
     }
     const auto& node = of->options.nodes[mine.node];
-    return of->options.connect ? of->options.connect(node.name, port)
-                               : remote::connect_tcp(remote::port_above(node.address, port));
+    if (of->options.connect)
+      return of->options.connect(node.name, port);
+    const auto at = of->names.find(node.address);
+    return at.empty() ? -EHOSTUNREACH : remote::connect_tcp(remote::port_above(at, port));
   };
   with.on_session = [of = shared_, mine](const std::string& why) {
     decltype(of->told) told;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "runtime/remote/host_names.hpp"
 #include "runtime/remote/remote_plane.hpp"
 #include "runtime/remote/remote_server.hpp"
 #include "runtime/remote/remote_shard.hpp"
@@ -36,6 +37,7 @@ struct remote_plane::shared {
 
   const remote_plane_options options;
   std::vector<std::unique_ptr<shared_keys>> keys; // of our reactors' servers
+  host_names names;
 
   std::mutex mutex;
   std::vector<remote_reactor*> parts; // guarded by mutex, as all below; by reactor, null before and after its life

@@ -7,6 +7,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "runtime/data_plane/reactor_data_plane.hpp"
+#include "runtime/remote/host_names.hpp"
 #include "runtime/remote/remote_address.hpp"
 #include "runtime/remote/remote_plane.hpp"
 #include "tests/runtime/remote/certificates.hpp"
@@ -332,6 +333,17 @@ BOOST_AUTO_TEST_CASE(a_certificate_of_another_name_is_no_node) {
   BOOST_TEST((x.finish(*late) != errc::none));
 }
 
+BOOST_AUTO_TEST_CASE(hosts_have_names) {
+  host_names names;
+  BOOST_TEST(names.find("192.0.2.1:5") == "192.0.2.1:5");
+  BOOST_TEST(names.find("[2001:db8::1]:5") == "[2001:db8::1]:5");
+  auto found = names.find("localhost:7411");
+  for (auto end = std::chrono::steady_clock::now() + patience; found.empty() && std::chrono::steady_clock::now() < end;
+       found = names.find("localhost:7411"))
+    std::this_thread::sleep_for(5ms);
+  BOOST_TEST((found == "127.0.0.1:7411" || found == "[::1]:7411"));
+}
+
 BOOST_AUTO_TEST_CASE(an_address_that_is_taken_is_said) {
   const auto fd = remote::listen_tcp("127.0.0.1:0");
   remote_plane_options options;
@@ -345,6 +357,9 @@ BOOST_AUTO_TEST_CASE(an_address_that_is_taken_is_said) {
   options.address = "somewhere";
   BOOST_TEST(!remote_plane::make(options, problem));
   BOOST_TEST(problem.find("somewhere") != std::string::npos);
+  options.address = "no-such-host.invalid:7411";
+  BOOST_TEST(!remote_plane::make(options, problem));
+  BOOST_TEST(problem.find("no-such-host.invalid: ") != std::string::npos);
   ::close(fd);
 }
 
