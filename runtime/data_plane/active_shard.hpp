@@ -74,6 +74,8 @@ struct active_shard {
   bool unsynced = false;
   /// By a request, since whoever closes idle shards of other nodes has last looked.
   bool touched = true;
+  /// By another node, since it was last synced for the end of such a session.
+  bool changed_remotely = false;
   /// Set while a move mirrors what is changed here.
   change_follower* follower = nullptr;
   uint32_t draining = 0;

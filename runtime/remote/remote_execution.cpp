@@ -80,6 +80,7 @@ bool remote_connection::at_once(incoming_request& x) {
     if (!shard->shard->try_write(header.offset, from, status))
       return false;
     ++shard->writes;
+    shard->changed_remotely = true;
     shard->written_bytes += header.length;
     server_.counters_.written_bytes += header.length;
     x.reply.flags = shard->shard->dirty() ? remote::flag_dirty : 0;
@@ -300,6 +301,7 @@ task<errc> remote_connection::data(incoming_request& x, active_shard& shard) {
 task<errc> remote_connection::change(incoming_request& x, active_shard& shard) {
   const auto& header = x.header;
   auto& storage = *shard.shard;
+  shard.changed_remotely = true;
   if (header.op == remote::op::trim)
     co_return co_await storage.trim(header.offset, header.length);
   if (header.op == remote::op::write_zeroes)

@@ -136,7 +136,30 @@ void remote_server::session_over(remote_connection& x) {
   auto& who = initiators_[x.initiator()];
   if (who.current == &x)
     who.current = nullptr;
+  if (!closing_) {
+    ++syncing_;
+    varve::start(sync_changed());
+  }
   who.changed.set();
+}
+
+task<void> remote_server::sync_changed() {
+  std::vector<shard_key> changed;
+  shards_.for_each([&](active_shard& x) {
+    if (std::exchange(x.changed_remotely, false) && x.shard->dirty())
+      changed.push_back(x.key);
+  });
+  for (const auto& key : changed) {
+    auto* x = shards_.find(key);
+    if (!x)
+      continue; // it was synced to close
+    x->use();
+    (void)co_await x->shard->flush(); // one that fails says so to whoever asks next
+    x->unuse();
+  }
+  --syncing_;
+  if (closing_)
+    settle();
 }
 
 /// Last in whatever gets here: the connection is no more.
@@ -224,7 +247,7 @@ void remote_server::tick() {
 
 /// Last in whatever gets here: who waits for it may destroy us.
 void remote_server::settle() {
-  if (!connections_.empty())
+  if (!connections_.empty() || syncing_ > 0)
     return;
   for (auto& x : accepts_)
     if (x->in_flight)

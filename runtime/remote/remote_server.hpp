@@ -63,6 +63,9 @@ private:
   task<remote::refusal> claim_session(remote_connection& x, uint64_t initiator_id, uint64_t incarnation,
                                       uint64_t session);
   void session_over(remote_connection& x);
+  /// Syncs what other nodes have changed: one that ended without a FLUSH has forgotten what of it was acknowledged, and
+  /// after a restart has nobody ask for it.
+  task<void> sync_changed();
   void ended(remote_connection& x);
   void trouble(const std::string& peer, const std::string& why);
   bool take_bytes(uint64_t bytes);
@@ -90,6 +93,7 @@ private:
   uint64_t rooms_ = 0; // so often
   async_event gates_;  // a gate may have opened
   size_t at_gates_ = 0;
+  size_t syncing_ = 0;
   std::map<std::pair<std::string, std::string>, boot_time> logged_;
   bool closing_ = false;
   async_event over_;

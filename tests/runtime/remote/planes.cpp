@@ -307,6 +307,22 @@ BOOST_FIXTURE_TEST_CASE(own_ports_and_other_nodes_use_a_shard_together, cluster_
   BOOST_TEST((finish(one, 10s) && finish(other, 10s)));
 }
 
+BOOST_FIXTURE_TEST_CASE(what_a_killed_node_had_written_is_synced_without_it, cluster_fixture) {
+  open("a", vm);
+  for (uint64_t i = 0; i < 16; ++i)
+    BOOST_TEST((write("a", vm, i * 8192, 8192, 1) == errc::none));
+  kill(node("a"));
+  world.advance(200ms);
+  BOOST_TEST(node("b").disk.unsynced_bytes() == 0u);
+  boot(node("a"));
+  open("a", vm);
+  // It knows of nothing to flush, and says so.
+  BOOST_TEST((flush("a", vm) == errc::none));
+  kill(node("b"), true);
+  boot(node("b"));
+  BOOST_TEST(read("a", vm, 0, 16 * 8192) == 1);
+}
+
 BOOST_FIXTURE_TEST_CASE(a_key_that_is_withdrawn_ends_its_session, cluster_fixture) {
   open("a", vm);
   BOOST_TEST((write("a", vm, 0, 4096, 1) == errc::none));
