@@ -145,6 +145,12 @@ bool varved_node::start_plane(std::string& problem) {
   o.nbd.requests_max = config_.nbd.requests_max;
   o.nbd.negotiation_time = config_.nbd.handshake_timeout;
   o.copy_bytes_per_second = config_.migration_budget;
+  if (in_cluster()) {
+    remote_ = make_remote_plane(config_, incarnation_, o.reactors, problem);
+    if (!remote_)
+      return false;
+    o.make_peers = remote_->peers();
+  }
   auto plane = reactor_data_plane::make(std::move(o), problem);
   if (!plane)
     return false;
@@ -199,6 +205,7 @@ exit_code varved_node::start(std::string& problem) {
   context->directory = directory_;
   context->tree = tree_;
   context->plane = plane_;
+  context->remote = remote_;
   context->store = catalog_.store;
   context->leadership = catalog_.leadership;
   if (catalog_.file) {
@@ -323,6 +330,9 @@ std::string varved_node::metrics() {
 
 void varved_node::stop() {
   stopping_ = true;
+  // Where starting fails early the actors may not have begun yet: they must not be met by the end of their system.
+  for (int i = 0; i < 100 && root_keeper_ && !root_->get() && !gave_up_; ++i)
+    std::this_thread::sleep_for(10ms);
   if (auto root = root_->get(); root && system_) {
     // Hosts first: requests under way end, ports close, everything is flushed; then managing, then storage.
     caf::scoped_actor self{*system_};
@@ -340,6 +350,7 @@ void varved_node::stop() {
   gateway_.reset();
   directory_->clear();
   plane_.reset();
+  remote_.reset();
   scanner_.reset();
   extracts_.reset();
   catalog_ = {};

@@ -22,6 +22,7 @@
 #include "runtime/varved_catalog.hpp"
 #include "runtime/varved_cluster.hpp"
 #include "runtime/varved_folder.hpp"
+#include "runtime/varved_remote.hpp"
 #include "runtime/varved_scanner.hpp"
 
 namespace varve {
@@ -89,6 +90,8 @@ private:
   node_catalog catalog_;
   std::shared_ptr<extracting_store> extracts_;
   std::vector<tier_claim> claims_;
+  /// Null when the node is by itself.
+  std::shared_ptr<remote_plane> remote_;
   std::shared_ptr<data_plane> plane_;
   std::string ring_;
   std::shared_ptr<tier_scanner> scanner_;

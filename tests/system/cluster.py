@@ -110,7 +110,7 @@ class cluster_keys(ClusterTest):
             shutil.copy(c.keys / "node1.key", key)
         for spoil, said in ((file.unlink, f"{file}: No such file"), (expired, f"{file} has expired at "),
                             (foreign, f"{file} is not signed by ca.pem"),
-                            (of_another, f'{file} is the certificate of "node1"'),
+                            (of_another, f"{file} is the certificate of "),
                             (lambda: file.write_text("nonsense"), f"{file} is no certificate"),
                             (key.unlink, f"{key}: No such file"),
                             (lambda: key.chmod(0o644), f"{key} can be read by other users: its mode is 0644"),
@@ -128,7 +128,7 @@ class cluster_keys(ClusterTest):
         self.sign(c.keys, "node2", 5)
         self.assertEqual([r["expires_soon"] for r in c.json("cluster", "keys", "ls")["keys"]],
                          [False, False, True, False])
-        self.assertIn("expires in 4 days", c.varve("--config", c.config, "cluster", "keys", "ls").stdout)
+        self.assertRegex(c.varve("--config", c.config, "cluster", "keys", "ls").stdout, "expires in [45] days")
 
     def test_which_node_must_be_said(self):
         c = self.cluster()
