@@ -148,8 +148,9 @@ task<errc> volume_port::acquire(uint64_t index, uint64_t count, access how, boot
     }
     case reach::opening: {
       auto* entry = routes_.find(index);
-      open_shard({entry->tier, {options_.volume, shard_index{index}}, entry->generation});
-      if (!failing_ && opening_.count(index) == 0)
+      const shard_key key{entry->tier, {options_.volume, shard_index{index}}, entry->generation};
+      open_shard(key);
+      if (!failing_ && opening_.count(key) == 0)
         continue; // over already, and nobody would be told
       break;
     }
@@ -192,7 +193,7 @@ task<bool> volume_port::again(uint64_t index, access how, const shard_key& key, 
 
 void volume_port::open_shard(shard_key key) {
   // Who else waits for it is resumed with the first.
-  if (!opening_.insert(key.id.index.value()).second)
+  if (!opening_.insert(key).second)
     return;
   ++active_;
   start(opening(key));
@@ -206,10 +207,10 @@ task<void> volume_port::opening(shard_key key) {
     // Its node does not answer. The route stands: those who wait do so as long as their volume lets them.
     if (!failing_)
       co_await sleep_for(reactor_, tick_every);
-    opening_.erase(index);
+    opening_.erase(key);
     retry(index);
   } else if (status != errc::none) {
-    opening_.erase(index);
+    opening_.erase(key);
     // Not where the route says, or unreadable: the actors find out why, and give another route.
     auto* entry = routes_.find(index);
     if (entry && entry->generation == key.generation && entry->tier == key.tier) {
@@ -218,7 +219,7 @@ task<void> volume_port::opening(shard_key key) {
     }
     retry(index);
   } else {
-    opening_.erase(index);
+    opening_.erase(key);
     retry(index);
   }
   left();

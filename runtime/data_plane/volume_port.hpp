@@ -138,7 +138,7 @@ private:
     boot_time at{0};
     bool write = false;
   };
-  std::unordered_set<uint64_t> opening_;      // shards
+  std::unordered_set<shard_key> opening_;
   std::unordered_map<uint64_t, asked> asked_; // by shard: not asked for again for a while
   std::vector<route_need> needs_;
   bool needs_posted_ = false;

@@ -73,6 +73,27 @@ BOOST_FIXTURE_TEST_CASE(a_volume_says_how_long_its_requests_wait, cluster_fixtur
   BOOST_TEST(node("b").disk.unsynced_bytes() == 0u);
 }
 
+BOOST_FIXTURE_TEST_CASE(a_new_route_leads_away_from_a_node_that_does_not_answer, cluster_fixture) {
+  open("a", vm);
+  BOOST_TEST((write("a", vm, 0, 4096, 1) == errc::none));
+  BOOST_REQUIRE(connected());
+  wire("a", "b").hold();
+  // Another shard, that is to be opened there.
+  const shard_id second{vm, shard_index{1}};
+  homes[second] = {"b-files", generation{1}, true};
+  io seen{block_op::read, shard_size, 4096};
+  submit("a", vm, seen);
+  world.advance(1s);
+  BOOST_TEST(!seen.done);
+  homes[second] = {"c-files", generation{2}, true};
+  const auto header = header_of(second);
+  const auto made = call_for<shard_summary>([&](auto done) { node("c").plane->create_shard("c-files", header, done); });
+  BOOST_TEST((made.status == errc::none));
+  node("a").plane->set_routes(vm, {route_to(second)});
+  BOOST_TEST((finish(seen, 1s) && seen.status == errc::none));
+  wire("a", "b").release();
+}
+
 BOOST_FIXTURE_TEST_CASE(a_fence_sends_for_a_new_route, cluster_fixture) {
   open("a", vm);
   BOOST_TEST((write("a", vm, 0, 8192, 1) == errc::none));
