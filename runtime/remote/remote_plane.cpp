@@ -189,7 +189,7 @@ void remote_plane::set_reactors(const std::string& node, uint32_t count) {
 
 void remote_plane::on_session(
   std::function<void(std::string node, uint32_t theirs, uint32_t own, remote_session_state state)> told) {
-  std::lock_guard guard{shared_->mutex};
+  std::lock_guard guard{shared_->told_mutex};
   shared_->told = std::move(told);
 }
 

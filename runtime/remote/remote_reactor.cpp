@@ -140,13 +140,9 @@ std::unique_ptr<remote_client> remote_reactor::make_client(size_t node, uint32_t
     return at.empty() ? -EHOSTUNREACH : remote::connect_tcp(remote::port_above(at, port));
   };
   with.on_session = [of = shared_, mine](const std::string& why) {
-    decltype(of->told) told;
-    {
-      std::lock_guard guard{of->mutex};
-      told = of->told;
-    }
-    if (told)
-      told(of->options.nodes[mine.node].name, mine.theirs, mine.own, {why.empty(), why});
+    std::lock_guard guard{of->told_mutex};
+    if (of->told)
+      of->told(of->options.nodes[mine.node].name, mine.theirs, mine.own, {why.empty(), why});
   };
   auto result = std::make_unique<remote_client>(reactor_, std::move(with));
   // All of them now: one more would end the session. In the same order for every client, as remote_way asks for.

@@ -44,6 +44,9 @@ struct remote_plane::shared {
   std::vector<int> listening;         // by reactor; -1: none, or its server has it
   std::vector<uint32_t> reactors;     // by node; 0: not known
   std::map<way_to, way> ways;
+
+  std::mutex told_mutex;
+  /// Guarded by told_mutex, also while it is called: who takes it away knows that it is not called any more.
   std::function<void(std::string node, uint32_t theirs, uint32_t own, remote_session_state state)> told;
 };
 

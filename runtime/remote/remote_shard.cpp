@@ -27,17 +27,11 @@ bool load_sound(const std::vector<std::byte>& from, shard_id id, shard_header& x
 } // namespace
 
 task<errc> remote_store_host::perform(remote_request& x) {
-  auto* client = way(x.header.id.volume);
+  auto* client = client_for(x);
   if (!client)
     co_return errc::unavailable;
-  if (client != last_) {
-    tier_ = client->tier(options.tier);
-    last_ = client;
-  }
-  x.tier = tier_;
-  auto status = co_await client->perform(x);
-  // Its client ended: there may be another one by now.
-  co_return status == errc::cancelled ? errc::unavailable : status;
+  const auto status = co_await client->perform(x);
+  co_return outcome(status);
 }
 
 remote_shard::remote_shard(std::shared_ptr<remote_store_host> host, const shard_header& header,
@@ -72,7 +66,12 @@ remote_request remote_shard::request(remote::op what, uint64_t offset, uint64_t 
 
 task<errc> remote_shard::ask(remote_request& x) {
   const auto began = host_->on.now();
-  auto status = co_await host_->perform(x);
+  // As host_->perform, without a coroutine more.
+  auto* client = host_->client_for(x);
+  if (!client)
+    co_return errc::unavailable;
+  auto status = co_await client->perform(x);
+  status = remote_store_host::outcome(status);
   // Its node does not have the tier: for a flush that may change; all else is asked where the shard is now.
   if (status == errc::not_found)
     status = x.header.op == remote::op::flush ? errc::unavailable : errc::shard_moved;

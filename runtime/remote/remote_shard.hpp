@@ -30,6 +30,18 @@ struct remote_store_host {
   remote_store_host(varve::reactor& runs_on, remote_way over, remote_store_options with)
     : on(runs_on), way(std::move(over)), options(std::move(with)) {}
 
+  /// The client for a request, which gets its tier's number there; null: none now.
+  remote_client* client_for(remote_request& x) {
+    auto* client = way(x.header.id.volume);
+    if (client && client != last_) {
+      tier_ = client->tier(options.tier);
+      last_ = client;
+    }
+    x.tier = tier_;
+    return client;
+  }
+  /// What the end of a request at its client says: when that has ended, there may be another one by now.
+  static errc outcome(errc status) noexcept { return status == errc::cancelled ? errc::unavailable : status; }
   /// Carries a request out; the status.
   task<errc> perform(remote_request& x);
 
