@@ -206,6 +206,7 @@ exit_code varved_node::start(std::string& problem) {
   context->tree = tree_;
   context->plane = plane_;
   context->remote = remote_;
+  context->fill_random = remote::fill_random;
   context->store = catalog_.store;
   context->leadership = catalog_.leadership;
   if (catalog_.file) {
