@@ -271,6 +271,16 @@ void simulated_disk::remove(const std::string& path) {
   std::erase_if(unsynced_names_, [&](const auto& x) { return x.from == name || x.to == name; });
 }
 
+void simulated_disk::sync_all() {
+  for (auto& [name, file] : names_) {
+    for (const auto& x : file->unsynced)
+      apply(file->durable, x, always);
+    file->unsynced.clear();
+  }
+  durable_names_ = names_;
+  unsynced_names_.clear();
+}
+
 uint64_t simulated_disk::size_of(const std::string& path) const {
   auto found = names_.find(normal(path));
   return found == names_.end() ? 0 : found->second->cached.size;

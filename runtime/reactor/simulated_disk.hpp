@@ -72,6 +72,8 @@ public:
   /// Makes or replaces a file, durably.
   void put(const std::string& path, std::span<const std::byte> bytes);
   void remove(const std::string& path);
+  /// As syncfs.
+  void sync_all();
   uint64_t size_of(const std::string& path) const;
   uint64_t allocated_bytes(const std::string& path) const;
   uint64_t used_bytes() const noexcept;

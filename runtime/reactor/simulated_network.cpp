@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "runtime/reactor/simulated_ring.hpp"
 
@@ -38,16 +39,21 @@ std::pair<int, int> simulated_network::pair() {
   return {a, b};
 }
 
-int simulated_network::listen(const std::string& address) {
+int simulated_network::listen(const std::string& address, int host) {
   const auto fd = next_fd_++;
   ends_[fd].listens_at = address;
+  ends_[fd].host = host;
   return fd;
 }
 
-int simulated_network::connect(const std::string& address) {
+int simulated_network::connect(const std::string& address, int host) {
   for (auto& [fd, end] : ends_)
     if (!end.listens_at.empty() && end.listens_at == address) {
+      if (is_cut(host, end.host) || is_cut(end.host, host))
+        return -EHOSTUNREACH;
       auto [mine, theirs] = pair();
+      ends_[mine].host = ends_[theirs].peer_host = host;
+      ends_[theirs].host = ends_[mine].peer_host = end.host;
       end.backlog.push_back(theirs);
       changed(fd);
       return mine;
@@ -65,9 +71,30 @@ void simulated_network::close(int fd) {
     close(waiting);
   if (auto peer = ends_.find(end.peer); peer != ends_.end()) {
     peer->second.peer = -1;
-    changed(peer->first);
+    if (is_cut(end.host, peer->second.host))
+      peer->second.end_held_back = true;
+    else
+      changed(peer->first);
   }
   changed(fd);
+}
+
+void simulated_network::cut(int from, int to, bool on) {
+  if (on) {
+    cuts_.emplace(from, to);
+    return;
+  }
+  cuts_.erase({from, to});
+  std::vector<int> again;
+  for (auto& [fd, end] : ends_) {
+    // Whoever waits for room, or for the end.
+    if (end.host == from && end.peer_host == to)
+      again.push_back(fd);
+    if (end.host == to && end.peer_host == from && std::exchange(end.end_held_back, false))
+      again.push_back(fd);
+  }
+  for (auto fd : again)
+    changed(fd);
 }
 
 size_t simulated_network::push(int fd, std::span<const std::byte> bytes) {
@@ -111,7 +138,7 @@ int32_t simulated_network::try_receive(const ring_operation& x, uint64_t done) {
     return -EBADF;
   auto& end = found->second;
   if (end.inbox.empty())
-    return end.peer < 0 ? 0 : would_block;
+    return end.peer < 0 && !end.end_held_back ? 0 : would_block;
   auto count = std::min<uint64_t>(detail::bytes_of(x) - done, end.inbox.size());
   if (count > 1 && !(x.flags & MSG_WAITALL) && world_.random().chance(options_.short_chance))
     count = world_.random().between(1, count - 1);
@@ -127,6 +154,8 @@ int32_t simulated_network::try_send(const ring_operation& x, uint64_t done) {
   auto found = ends_.find(x.fd);
   if (found == ends_.end())
     return -EBADF;
+  if (found->second.end_held_back || is_cut(found->second.host, found->second.peer_host))
+    return would_block;
   if (found->second.peer < 0)
     return -EPIPE;
   auto& inbox = ends_[found->second.peer].inbox;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <deque>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -35,12 +36,18 @@ public:
 
   /// The two ends of a stream, as of socketpair.
   std::pair<int, int> pair();
-  /// A listening socket.
-  int listen(const std::string& address);
-  /// The client's end of a new stream; -ECONNREFUSED when nobody listens there.
-  int connect(const std::string& address);
+  /// A listening socket. `host` tells machines apart, for `cut`.
+  int listen(const std::string& address, int host = 0);
+  /// The client's end of a new stream; -ECONNREFUSED when nobody listens there, -EHOSTUNREACH when one of the two
+  /// cannot reach the other.
+  int connect(const std::string& address, int host = 0);
   /// The other end sees the end of the stream, once it has read what is there.
   void close(int fd);
+
+  /// What one machine says does not reach another any more (or does again): streams hold it back, and the end of a
+  /// stream is not seen. What has arrived can be read.
+  void cut(int from, int to, bool on);
+  bool is_cut(int from, int to) const { return cuts_.count({from, to}) != 0; }
 
   // A test as the other end; immediate.
 
@@ -57,6 +64,8 @@ private:
 
   struct endpoint {
     int peer = -1; // -1: closed
+    int host = 0, peer_host = 0;
+    bool end_held_back = false; // the peer has closed it, and a cut hides that
     std::deque<std::byte> inbox;
     std::string listens_at;
     std::deque<int> backlog;
@@ -77,6 +86,7 @@ private:
   simulated_world& world_;
   simulated_network_options options_;
   std::map<int, endpoint> ends_;
+  std::set<std::pair<int, int>> cuts_;
   std::vector<simulated_ring*> rings_;
   int next_fd_ = fd_min;
 };

@@ -114,7 +114,7 @@ void simulated_ring::hand_on(ring_operation& x) {
   e->x = &x;
   e->sequence = world_.next_sequence();
   if (x.op == ring_op::timeout)
-    return plan(std::move(e), x.deadline);
+    return plan(std::move(e), clock_.world(x.deadline));
   const auto due = world_.now() + latency_of(x);
   const auto of_network = is_socket_op(x.op) || (x.op == ring_op::close && simulated_network::is_socket(x.fd));
   if (of_network) {
@@ -145,8 +145,9 @@ void simulated_ring::hand_on(ring_operation& x) {
     e->moved.resize(pages);
     if (pages > 1) {
       e->ends = due;
-      const auto first = boot_time{static_cast<int64_t>(random.below(static_cast<uint64_t>((due - now()).count())))};
-      return plan(std::move(e), now() + first);
+      const auto first =
+        boot_time{static_cast<int64_t>(random.below(static_cast<uint64_t>((due - world_.now()).count())))};
+      return plan(std::move(e), world_.now() + first);
     }
   }
   plan(std::move(e), due);
@@ -274,7 +275,7 @@ void simulated_ring::run(entry_pointer x) {
 }
 
 boot_time simulated_ring::next_event(bool timeouts) const noexcept {
-  if (dead_)
+  if (dead_ || paused_)
     return boot_time::max();
   auto result = scheduled_.empty() ? boot_time::max() : scheduled_.begin()->first.first;
   if (timeouts && !timeouts_.empty())
@@ -286,13 +287,13 @@ void simulated_ring::wait(boot_time deadline) {
   while (auto* x = queued_.pop())
     hand_on(*x);
   const auto woken = woken_.exchange(false, std::memory_order_acq_rel);
-  if (!woken && !dead_ && deadline > now() && next_event(true) > now()) {
-    const auto next = std::min(deadline, world_.next_event(true));
+  if (!woken && !dead_ && deadline > now() && next_event(true) > world_.now()) {
+    const auto next = std::min(clock_.world(deadline), world_.next_event(true));
     if (next != boot_time::max())
       world_.set_now(next);
   }
   // Each due event once; what they lead to comes with the next wait.
-  const auto last = std::pair{now(), world_.sequence_};
+  const auto last = std::pair{world_.now(), world_.sequence_};
   const auto due = [&](const schedule& where) { return !where.empty() && where.begin()->first <= last; };
   while (!dead_ && (due(scheduled_) || due(timeouts_))) {
     auto& where = !due(timeouts_) || (due(scheduled_) && scheduled_.begin()->first < timeouts_.begin()->first)
@@ -309,7 +310,7 @@ void simulated_ring::retry(int fd) {
     if (parked_[i]->x->fd == fd) {
       auto x = std::move(parked_[i]);
       parked_.erase(parked_.begin() + static_cast<ptrdiff_t>(i));
-      const auto due = now() + latency_of(*x->x);
+      const auto due = world_.now() + latency_of(*x->x);
       plan(std::move(x), due);
     } else {
       ++i;
@@ -323,7 +324,7 @@ void simulated_ring::release_hung() {
       x->moved.assign(x->length == 0 ? 0 : (x->x->offset + x->length - 1) / page_size - x->x->offset / page_size + 1,
                       false);
     }
-    const auto due = now() + latency_of(*x->x);
+    const auto due = world_.now() + latency_of(*x->x);
     plan(std::move(x), due);
   }
 }

@@ -27,6 +27,27 @@ struct simulated_ring_options {
   simulated_latency socket{std::chrono::microseconds{5}, std::chrono::microseconds{50}};
 };
 
+/// A machine's clock beside the world's: so many parts of a million faster, from a time at which both were the same.
+/// For simulations of less than a day, and less than a tenth.
+struct simulated_clock {
+  boot_time since{0};
+  int64_t drift_ppm = 0;
+
+  boot_time local(boot_time world) const noexcept {
+    return world + boot_time{(world - since).count() * drift_ppm / 1'000'000};
+  }
+  /// The first time of the world at which this clock shows `local`, or later.
+  boot_time world(boot_time local) const noexcept {
+    if (drift_ppm == 0 || local == boot_time::max())
+      return local;
+    auto guess = since + boot_time{static_cast<int64_t>(static_cast<double>((local - since).count()) * 1e6 /
+                                                        static_cast<double>(1'000'000 + drift_ppm))};
+    while (this->local(guess) < local)
+      guess += std::max(local - this->local(guess), boot_time{1});
+    return guess;
+  }
+};
+
 /// A ring over a modelled disk and network in virtual time. Operations end after a seeded time, so in a seeded order;
 /// reads and writes of several pages happen page by page, in two parts, so that what overlaps them sees a mixture.
 /// A wait takes no time: it moves the virtual clock on to the next event of the world, or to its deadline.
@@ -40,10 +61,14 @@ public:
   void cancel(ring_operation& x) override;
   void wait(boot_time deadline) override;
   void wake() noexcept override { woken_.store(true, std::memory_order_release); }
-  boot_time now() const noexcept override { return world_.now(); }
+  boot_time now() const noexcept override { return clock_.local(world_.now()); }
   const char* name() const noexcept override { return "simulated"; }
 
   simulated_ring_options& options() noexcept { return options_; }
+  /// Before the first operation. By default the world's.
+  void set_clock(simulated_clock x) noexcept { clock_ = x; }
+  /// Its process is stopped (SIGSTOP), or goes on: nothing ends meanwhile, time passes.
+  void pause(bool on) noexcept { paused_ = on; }
   /// After a kill or power loss of its disk: completes nothing any more.
   bool dead() const noexcept { return dead_; }
   size_t in_flight() const noexcept { return scheduled_.size() + timeouts_.size() + parked_.size() + hung_.size(); }
@@ -89,7 +114,9 @@ private:
   simulated_disk* disk_;
   simulated_network* network_;
   simulated_ring_options options_;
+  simulated_clock clock_;
   bool dead_ = false;
+  bool paused_ = false;
   std::atomic<bool> woken_ = false;
   detail::operation_list queued_;
   schedule scheduled_;

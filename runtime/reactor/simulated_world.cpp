@@ -28,15 +28,15 @@ bool simulated_world::step() {
   auto ran = false;
   for (size_t i = 0; i < rings_.size(); ++i) {
     auto* ring = rings_[i];
-    if (!ring)
+    if (!ring || ring->paused_ || ring->dead_)
       continue;
     auto found = std::find_if(reactors_.begin(), reactors_.end(), [&](const auto& x) { return x.first == ring; });
     if (found != reactors_.end()) {
-      ran |= found->second->step(now_);
+      ran |= found->second->step(ring->now());
       continue;
     }
     const auto before = events_;
-    ring->wait(now_);
+    ring->wait(ring->now());
     ran |= events_ != before;
   }
   std::erase(rings_, nullptr);

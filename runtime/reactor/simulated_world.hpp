@@ -65,6 +65,8 @@ public:
   bool run_until(const std::function<bool()>& done, boot_time limit = std::chrono::minutes{10});
   /// Runs everything of the next `time`; then now() is exactly that much later.
   void advance(std::chrono::nanoseconds time);
+  /// When something is to happen next, timeouts included; boot_time::max(): never, as it is now.
+  boot_time next_event() const noexcept { return next_event(true); }
 
 private:
   friend class simulated_ring;
