@@ -1,6 +1,7 @@
 #pragma once
 
 #include "messages/interfaces.hpp"
+#include "messages/stock.hpp"
 
 namespace varve {
 
@@ -47,6 +48,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(node_status);
   VARVE_MESSAGE(event);
   VARVE_MESSAGE(tier_info);
+  VARVE_MESSAGE(found_shard);
   VARVE_MESSAGE(member_state);
   VARVE_MESSAGE(node_announcement);
   VARVE_MESSAGE(member_info);
@@ -69,6 +71,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(std::vector<migration_id>);
   VARVE_MESSAGE(std::vector<migration_progress>);
   VARVE_MESSAGE(std::vector<shard_info>);
+  VARVE_MESSAGE(std::vector<found_shard>);
   VARVE_MESSAGE(std::vector<attachment>);
   VARVE_MESSAGE(std::vector<event>);
   VARVE_MESSAGE(std::vector<node_condition>);

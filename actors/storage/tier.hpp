@@ -12,21 +12,10 @@
 #include "actors/storage/tier_ledger.hpp"
 #include "actors/supervision/children.hpp"
 #include "messages/interfaces.hpp"
+#include "messages/stock.hpp"
 #include "runtime/caf/returned.hpp"
 
 namespace varve {
-
-/// A shard file as the tier found it when it started.
-struct found_shard {
-  shard_home home;
-  bool incomplete = false;
-  generation sealed_for{0};
-};
-
-template <class Inspector>
-typename Inspector::result_type inspect(Inspector& f, found_shard& x) {
-  return f(caf::meta::type_name("varve::found_shard"), x.home, x.incomplete, x.sealed_for);
-}
 
 /// What whoever clears up after lost migrations asks a tier: the shards that it has now, complete or not.
 /// errc::unavailable until the tier's folder has been read.
