@@ -58,7 +58,10 @@ void lease_manager_state::begin(uint64_t id) {
         x.term = record.spec.sensitive == sensitivity::high ? leases.term_sensitive : leases.term;
         if (x.request.term.count() > 0)
           x.term = std::min(x.term, x.request.term);
-        locate(id, record.of(x.request.holder) != nullptr);
+        // Beside another attachment a holder is not alone: the other may read a run of shards that this one would make,
+        // and storage knows nothing of runs.
+        const bool alone = record.attachments.size() == 1 || x.request.mode == lease_mode::read;
+        locate(id, alone && record.of(x.request.holder) != nullptr);
       },
       [this, id](const caf::error& e) {
         if (acquisitions_.count(id) == 0)
@@ -286,7 +289,9 @@ void lease_manager_state::fence_failed(uint64_t id, size_t i, const caf::error& 
   default: break;
   }
   fail(id, i, code_of(e), context_of(e));
-  wake_later();
+  // Not at once: an acquisition that waits for another shard of its range would find this one as it is, fail and wake
+  // itself, without end.
+  wake_soon();
 }
 
 void lease_manager_state::relocate(uint64_t id, size_t i) {
@@ -441,6 +446,11 @@ void lease_manager_state::time_over(uint64_t id) {
   else
     finish(id, make_error(errc::unavailable, "volume or storage did not answer in time"));
   wake_later();
+}
+
+void lease_manager_state::wake_soon() {
+  if (!std::exchange(waking_soon_, true))
+    self_->delayed_send(self_, retry_after, atom::resume_v, woken_soon);
 }
 
 void lease_manager_state::wake_waiting() {

@@ -65,7 +65,9 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     [this](atom::verify) { look_for_tiers(); },
     [this](atom::stop, uint64_t id) { time_over(id); },
     [this](atom::resume, uint64_t id) {
-      if (id == 0) {
+      if (id == woken_soon)
+        waking_soon_ = false;
+      if (id == 0 || id == woken_soon) {
         wake_waiting();
         return;
       }

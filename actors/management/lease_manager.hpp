@@ -39,6 +39,9 @@ public:
   lease_manager_self::behavior_type make_behavior(context_ptr context);
 
 private:
+  /// In place of an acquisition's number: those that wait, by `wake_soon`.
+  static constexpr uint64_t woken_soon = UINT64_MAX;
+
   /// One shard, or one run of absent ones, of an acquisition.
   struct piece {
     enum class state : uint8_t { working, waiting, granted, failed };
@@ -122,6 +125,8 @@ private:
   void evicted(uint64_t id);
   void wake_waiting();
   void wake_later();
+  /// After a while: for what cannot be had at the moment.
+  void wake_soon();
   /// A tier, in this life of its actor, has recorded a lease of a holder.
   void recorded(const lease_grant& x, const caf::actor_addr& tier);
   /// Tells a tier again what a holder has there.
@@ -150,7 +155,7 @@ private:
   std::map<uint64_t, eviction> evictions_;
   uint64_t next_ = 0;
   uint64_t steps_ = 0;
-  bool waking_ = false;
+  bool waking_ = false, waking_soon_ = false;
   std::map<holder_id, lease_holder_actor> handles_;
   /// Where the holders are attached, as far as it was asked; empty: nowhere.
   std::map<holder_id, std::string> hosts_;
