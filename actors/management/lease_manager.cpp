@@ -238,7 +238,9 @@ caf::result<lease_renewal> lease_manager_state::renew(holder_id holder) {
   std::set<std::string> tiers;
   for (auto id : ids) {
     const auto* row = table_.find(id);
-    result.term = std::min(result.term, row->term);
+    // What storage has not agreed to yet has no term: it must not end what the holder has.
+    if (row->granted)
+      result.term = std::min(result.term, row->term);
     if (row->exists())
       tiers.insert(table_.grant(id).home.tier);
   }
