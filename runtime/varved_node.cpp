@@ -145,6 +145,9 @@ bool varved_node::start_plane(std::string& problem) {
   o.nbd.requests_max = config_.nbd.requests_max;
   o.nbd.negotiation_time = config_.nbd.handshake_timeout;
   o.copy_bytes_per_second = config_.migration_budget;
+  o.routes_end = config_.holder_clock;
+  if (!o.routes_end)
+    spdlog::warn("event=holder-clock-off key=debug.holder_clock");
   if (in_cluster()) {
     remote_ = make_remote_plane(config_, incarnation_, o.reactors, problem);
     if (!remote_)

@@ -118,6 +118,7 @@ void read_rest(table_reader& root, node_config& x) {
 
   auto debug = root.table("debug");
   debug.boolean("allow_kill", x.allow_kill);
+  debug.boolean("holder_clock", x.holder_clock);
   debug.finish();
 }
 

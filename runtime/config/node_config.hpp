@@ -114,6 +114,8 @@ struct node_config {
 
   /// Lets `actor kill` through: for tests.
   bool allow_kill = false;
+  /// False: I/O goes on after its lease's end, for tests of what storage does then.
+  bool holder_clock = true;
 };
 
 /// One thing that is wrong, where it stands (1-based; 0: the file as a whole).

@@ -25,6 +25,12 @@ public:
   virtual task<void> follow(uint64_t offset, uint64_t length) = 0;
 };
 
+#ifdef VARVE_WITHOUT_FENCE
+inline constexpr bool fencing = false;
+#else
+inline constexpr bool fencing = true;
+#endif
+
 /// A shard that is open, with its gate. Requests are counted in and out; closing the gate keeps new ones out (they
 /// park at their port), draining waits until those inside have left.
 struct active_shard {
@@ -42,7 +48,7 @@ struct active_shard {
       return errc::unavailable;
     if (x.generation != header->generation || header->incomplete || header->sealed_by != migration_id{})
       return errc::shard_moved;
-    if (x.fence < header->fence)
+    if (fencing && x.fence < header->fence)
       return errc::stale_epoch;
     return errc::none;
   }

@@ -319,6 +319,9 @@ void reactor_data_plane::resize_port(volume_id volume, uint64_t size_bytes, call
 }
 
 void reactor_data_plane::set_routes(volume_id volume, std::vector<route> routes) {
+  if (!options_.routes_end)
+    for (auto& x : routes)
+      x.valid_until = boot_time::max();
   on_core_of(volume, [volume, routes = std::move(routes)](reactor_core& core) {
     if (auto* port = core.port(volume))
       port->set_routes(routes);

@@ -62,7 +62,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
                  "[migration]\nbudget='1MiB'\nconcurrent=5\n"
                  "[nbd]\nconnections=3\nrequest_size='1MiB'\nrequests=7\nhandshake_timeout='2s'\n"
                  "[rpc]\nsocket='s'\nconnections=9\ntimeout='4s'\n[http]\nlisten='[::1]:80'\n"
-                 "[log]\nlevel='debug'\nfile='l'\n[debug]\nallow_kill=true\n"
+                 "[log]\nlevel='debug'\nfile='l'\n[debug]\nallow_kill=true\nholder_clock=false\n"
                  "[[tier]]\nname='m'\nkind='memory'\ncapacity=1048576\ncost=1.5\n"
                  "[[tier]]\nname='f'\nkind='file'\npath='/t'\nio='buffered'\ncapacity='2GiB'\ncheckpoint_after='3s'\n"
                  "emulate={read_latency='5ms',write_latency='6ms',bandwidth='1MiB'}\n");
@@ -91,6 +91,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
   BOOST_TEST(c.log_level == "debug");
   BOOST_TEST(c.log_file == "/etc/varve/d/l");
   BOOST_TEST(c.allow_kill);
+  BOOST_TEST(!c.holder_clock);
   BOOST_REQUIRE(c.tiers.size() == 2u);
   BOOST_TEST((c.tiers[0].kind == tier_kind::memory && c.tiers[0].cost == 1.5));
   BOOST_TEST((c.tiers[1].io == file_io::buffered && c.tiers[1].path == "/t"));
@@ -104,7 +105,7 @@ BOOST_AUTO_TEST_CASE(an_unknown_key_is_refused_with_the_nearest_known_one) {
   BOOST_TEST(refusal_after_tier("[leese]\n").starts_with("6:2: unknown key \"leese\"; expected lease"));
   BOOST_TEST(refusal_after_tier("[lease]\n  trem = '45s'\n") == "7:3: unknown key \"trem\" in [lease]; expected term");
   BOOST_TEST(refusal_after_tier("[debug]\nzzzzzz = 1\n") ==
-             "7:1: unknown key \"zzzzzz\" in [debug]; expected one of allow_kill");
+             "7:1: unknown key \"zzzzzz\" in [debug]; expected one of allow_kill, holder_clock");
 }
 
 BOOST_AUTO_TEST_CASE(a_wrong_type_is_refused_where_it_stands) {

@@ -62,6 +62,7 @@ struct plane_fixture {
     options.tiers[0].name = "a";
     options.tiers[1].name = "b";
     options.moves = moves;
+    options.routes_end = routes_end;
     options.copy_bytes_per_second = copy_budget_bytes;
     options.make_store = [this](reactor& r, const shard_store_options& x) -> std::unique_ptr<shard_store> {
       return std::make_unique<fake_store>(r, world.random(), x.name == "a" ? a : b, x);
@@ -218,6 +219,7 @@ struct plane_fixture {
   local_fabric_faults faults;
   move_limits moves;
   uint64_t copy_budget_bytes = 0;
+  bool routes_end = true;
   std::unique_ptr<simulated_ring> ring;
   std::unique_ptr<reactor> on;
   local_fabric* carrier = nullptr;
