@@ -13,12 +13,13 @@ namespace {
 class server : public http_server {
 public:
   explicit server(http_pages pages) : pages_(std::move(pages)) {
-    // A scrape takes milliseconds; this bounds what slow clients may hold.
-    http_.new_task_queue = [] { return new httplib::ThreadPool(2); };
+    // A scrape takes milliseconds; this bounds what slow clients may hold, and how long silent ones keep others
+    // waiting: a second for each eight of them.
+    http_.new_task_queue = [] { return new httplib::ThreadPool(8); };
     http_.set_payload_max_length(4096);
-    http_.set_read_timeout(5, 0);
+    http_.set_read_timeout(1, 0);
     http_.set_write_timeout(5, 0);
-    http_.set_keep_alive_timeout(5);
+    http_.set_keep_alive_timeout(1);
     // The library's default would let a second process share the port.
     http_.set_socket_options([](socket_t s) {
       int on = 1;

@@ -224,6 +224,22 @@ class hostile(SystemTest):
     def test_http(self):
         self.attack(Port("http", tcp("127.0.0.1", self.node.http_port), [HTTP_HUGE, HTTP_HEAD, HTTP_CHUNKS]))
 
+    def test_silent_connections_do_not_hide_that_the_node_lives(self):
+        held = []
+        try:
+            for _ in range(16):
+                s = socket.socket()
+                s.setblocking(False)
+                s.connect_ex(("127.0.0.1", self.node.http_port))
+                held.append(s)
+            time.sleep(0.2)
+            began = time.monotonic()
+            wait_for("/livez", lambda: self.node.http("/livez", timeout=10)[0] == 200, 10)
+            self.assertLess(time.monotonic() - began, 6)
+        finally:
+            for s in held:
+                s.close()
+
 
 if __name__ == "__main__":
     main()
