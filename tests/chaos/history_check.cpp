@@ -34,8 +34,7 @@ check_result check_history(const history& all) {
 void find_waits(const std::vector<std::filesystem::path>& paths, std::vector<wait_window>& windows) {
   for_each_operation(paths, [&](const logged_operation& x) {
     for (auto& w : windows) {
-      if (x.volume != w.volume || x.block < w.first_block || x.block > w.last_block || x.over < w.from ||
-          x.op.begin > w.to)
+      if (x.volume != w.volume || x.over < w.from || x.op.begin > w.to || !w.blocks.contains(x.block))
         continue;
       w.longest = std::max(w.longest, std::min(x.over, w.to) - std::max(x.op.begin, w.from));
       if (x.over > w.to)

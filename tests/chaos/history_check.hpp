@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,12 @@ struct check_result {
 /// a whole (Herlihy and Wing 1990, locality).
 check_result check_history(const history& all);
 
-/// How long requests of blocks [first_block, last_block] of a volume waited within [from, to], ns.
+/// How long requests of these blocks of a volume waited within [from, to], ns.
 struct wait_window {
   int64_t from = 0;
   int64_t to = 0;
   uint64_t volume = 0;
-  uint64_t first_block = 0;
-  uint64_t last_block = 0;
+  std::set<uint64_t> blocks;
   /// Found: the longest wait, counted only within the window, answered or not.
   int64_t longest = 0;
   /// Answered within the window; ended without a good answer; and still without any at its end.

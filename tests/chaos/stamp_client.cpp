@@ -21,18 +21,29 @@ int64_t monotonic_ns() {
   return t.tv_sec * 1'000'000'000 + t.tv_nsec;
 }
 
+namespace {
+
+std::vector<uint64_t> blocks_of(const stamp_options& options) {
+  if (!options.only.empty())
+    return options.only;
+  std::vector<uint64_t> all(options.blocks);
+  std::iota(all.begin(), all.end(), options.first);
+  return all;
+}
+
+} // namespace
+
 void stamp_client::close_handle::operator()(nbd_handle* x) const noexcept {
   nbd_close(x);
 }
 
 stamp_client::stamp_client(const stamp_options& options, uint32_t writer, const std::filesystem::path& log,
                            std::filesystem::path garbled, stamp_counters& counters)
-  : options_(options), writer_(writer), log_(log, options.volume), garbled_(std::move(garbled)), counters_(counters),
-    slots_(options.depth), random_(options.seed * 0x9e3779b97f4a7c15 + writer), epoch_(options.first_epoch - 1) {
-  if (options_.sweep) {
-    unswept_.resize(options_.blocks);
-    std::iota(unswept_.rbegin(), unswept_.rend(), options_.first);
-  }
+  : options_(options), blocks_(blocks_of(options)), writer_(writer), log_(log, options.volume),
+    garbled_(std::move(garbled)), counters_(counters), slots_(options.depth),
+    random_(options.seed * 0x9e3779b97f4a7c15 + writer), epoch_(options.first_epoch - 1) {
+  if (options_.sweep)
+    unswept_ = blocks_;
 }
 
 stamp_client::~stamp_client() = default;
@@ -80,7 +91,7 @@ bool stamp_client::connect() {
     return false;
   }
   const auto size = nbd_get_size(nbd_.get());
-  const auto needed = (options_.first + options_.blocks - 1) * options_.stride_bytes + block_bytes;
+  const auto needed = *std::max_element(blocks_.begin(), blocks_.end()) * options_.stride_bytes + block_bytes;
   if (size < 0 || static_cast<uint64_t>(size) < needed)
     throw std::runtime_error(fmt::format("{}: has {} bytes, needed are {}", options_.uri, size, needed));
   ++epoch_;
@@ -98,7 +109,7 @@ bool stamp_client::idle() const {
 
 uint64_t stamp_client::next_block() {
   if (!options_.sweep)
-    return options_.first + random_() % options_.blocks;
+    return blocks_[random_() % blocks_.size()];
   auto block = unswept_.back();
   unswept_.pop_back();
   return block;

@@ -20,7 +20,8 @@ struct stamp_options {
   std::string uri;
   /// The volume's number in the history.
   uint64_t volume = 1;
-  /// Block `i` of [first, first + blocks) lies at offset i * stride_bytes.
+  /// Block `i` lies at offset i * stride_bytes. These, or those of [first, first + blocks) when it is empty.
+  std::vector<uint64_t> only;
   uint64_t first = 0;
   uint64_t blocks = 64;
   uint64_t stride_bytes = block_bytes;
@@ -87,6 +88,7 @@ private:
   bool connection_over() const;
 
   const stamp_options options_;
+  const std::vector<uint64_t> blocks_;
   const uint32_t writer_;
   history_log log_;
   const std::filesystem::path garbled_;

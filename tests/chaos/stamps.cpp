@@ -117,8 +117,11 @@ int waits(const std::vector<std::filesystem::path>& paths, const std::string& wi
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     wait_window x;
-    if (!(words >> x.from >> x.to >> x.volume >> x.first_block >> x.last_block)) {
-      std::cerr << windows << ": \"" << line << "\": expected FROM_NS TO_NS VOLUME FIRST_BLOCK LAST_BLOCK" << std::endl;
+    auto well = static_cast<bool>(words >> x.from >> x.to >> x.volume);
+    for (uint64_t block; well && words >> block;)
+      x.blocks.insert(block);
+    if (!well || !words.eof() || x.blocks.empty()) {
+      std::cerr << windows << ": \"" << line << "\": expected FROM_NS TO_NS VOLUME BLOCK.." << std::endl;
       return 2;
     }
     wanted.push_back(x);
@@ -149,6 +152,7 @@ int main(int argc, char** argv) {
   running->add_option("--connections", options.connections)->check(CLI::Range(1, 256));
   running->add_option("--first", s.first, "block");
   running->add_option("--blocks", s.blocks)->check(CLI::PositiveNumber);
+  running->add_option("--only", s.only, "blocks, instead of --first and --blocks")->delimiter(',');
   running->add_option("--stride", s.stride_bytes, "bytes between blocks")
     ->check(CLI::Range(uint64_t{block_bytes}, uint64_t{1} << 40));
   running->add_option("--reads", s.reads_percent, "percent")->check(CLI::Range(0, 100));
@@ -166,7 +170,7 @@ int main(int argc, char** argv) {
   checking->add_option("logs", logs)->required();
   std::string windows;
   auto* waiting = app.add_subcommand("waits", "how long requests waited");
-  waiting->add_option("--windows", windows, "a file of lines FROM_NS TO_NS VOLUME FIRST_BLOCK LAST_BLOCK")->required();
+  waiting->add_option("--windows", windows, "a file of lines FROM_NS TO_NS VOLUME BLOCK..")->required();
   waiting->add_option("logs", logs)->required();
   CLI11_PARSE(app, argc, argv);
   try {

@@ -3,18 +3,23 @@
 import json
 import pathlib
 import signal
+import struct
 import subprocess
 
 from harness import BIN, die_with_parent, run
 
+DONE = 3  # log_event::done
+
 
 class Stamps:
-    """One process of clients of one volume. `options` are those of `varve_stamps run`: connections=2, blocks=64, .."""
+    """One process of clients of one volume. `options` are those of `varve_stamps run`: connections=2, only=[1, 5], .."""
 
     def __init__(self, uri, logs, **options):
         self.logs = pathlib.Path(logs)
         self.logs.mkdir(exist_ok=True)
-        words = [f"--{k.replace('_', '-')}{'' if v is True else f'={v}'}" for k, v in options.items()]
+        def word(x):
+            return "" if x is True else "=" + (",".join(str(i) for i in x) if isinstance(x, (list, tuple)) else str(x))
+        words = [f"--{k.replace('_', '-')}{word(v)}" for k, v in options.items()]
         self.process = subprocess.Popen([str(BIN / "varve_stamps"), "run", "--uri", str(uri), "--logs", str(self.logs), *words],
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
 
@@ -70,8 +75,19 @@ def assert_register(folder):
 
 
 def waits(folder, windows):
-    """How long requests waited: for each (from_ns, to_ns, volume, first_block, last_block) {"longest_ms", "answered", ..}."""
+    """How long requests waited: for each (from_ns, to_ns, volume, blocks) {"longest_ms", "answered", ..}."""
     folder = pathlib.Path(folder)
     file = folder / "windows"
-    file.write_text("".join(" ".join(str(x) for x in w) + "\n" for w in windows))
+    file.write_text("".join(" ".join(str(x) for x in (*w[:3], *w[3])) + "\n" for w in windows))
     return json.loads(run(BIN / "varve_stamps", "waits", "--windows", file, *logs_of(folder), timeout=600).stdout)
+
+
+def found_by(log):
+    """{block: the writer whose stamp was last read there} of one client's log; 0: blank."""
+    data = pathlib.Path(log).read_bytes()
+    found = {}
+    for at in range(16, len(data) - 47, 48):  # as history_log.hpp lays it out
+        _, _, block, writer, _, _, event, _ = struct.unpack_from("<QqQIIQII", data, at)
+        if event == DONE:
+            found[block] = writer
+    return found
