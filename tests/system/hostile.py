@@ -167,7 +167,7 @@ def attack(test, node, port, seed, memory_max=32 * MIB, lines_max=30):
         way(port, rng)
         grown, lines = watch.end()
         what = f"{port.name}, {way.__name__}: {grown / MIB:.1f} MiB more, {lines} lines, {time.monotonic() - began:.1f} s"
-        sys.stderr.write(what + "\n")
+        sys.stderr.write(time.strftime("%H:%M:%S ") + what + "\n")
         test.assertTrue(node.alive(), f"{what}\n{node.log_end()}")
         test.assertLess(grown, memory_max, what)
         test.assertLessEqual(lines, lines_max, f"{what}\n{node.log_end()}")
