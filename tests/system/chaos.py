@@ -249,8 +249,8 @@ class hostile_peers(ClusterTest):
     def make(self, **options):
         cluster = self.make_cluster(["manager,storage", "host", "host"], **options)
         self.uri = self.volume(cluster.node(1), "v", 2)[0]
-        first = self.stamps(self.uri, writer=1, reads=0, rate=200, seconds=2, **SHARED)
-        self.assertEqual(first.finish()["failed"], 0)
+        first = self.stamps(self.uri, writer=1, reads=0, rate=200, seconds=2, drain=10, **SHARED).finish()
+        self.assertEqual((first["failed"], first["undrained"]), (0, 0), f"before anything went wrong: {first}")
         return cluster
 
     def test_strangers_at_ports_with_tls(self):

@@ -84,9 +84,10 @@ class Chaos:
             uri = manager.json("volume", "attach", name, "--host", f"node{host}")["uri"]
             # Every shard exists before its home is asked for.
             first = stamping.Stamps(uri, self.logs, volume=v, writer=v, blocks=BLOCKS, stride=STRIDE, reads=0, rate=200,
-                                    seconds=2)
-            if first.finish()["failed"]:
-                raise AssertionError(f"{name} cannot be written before anything went wrong")
+                                    seconds=2, drain=10)
+            done = first.finish()
+            if done["failed"] or done["undrained"]:
+                raise AssertionError(f"{name} at node{host} cannot be written before anything went wrong: {done}")
             homes = {s["offset"]: self.home(s) for s in manager.rows("shard", "ls", name)}
             for home in sorted(set(homes.values())):
                 blocks = [b for b in range(BLOCKS) if homes.get(b * STRIDE // SHARD_BYTES * SHARD_BYTES) == home]
