@@ -23,8 +23,8 @@ struct data_plane_options {
   /// As set_copy_budget; 0 is unlimited.
   uint64_t copy_bytes_per_second = 0;
   move_limits moves;
-  /// False: routes hold until they are taken away, whatever the clock says. Only for tests, which see by it that storage
-  /// refuses what its holder should not have sent.
+  /// False: routes hold until they are taken away, whatever the clock says. Only for tests, which see by it that
+  /// storage refuses what its holder should not have sent.
   bool routes_end = true;
   /// What stopping may take before it leaves a hung device behind.
   std::chrono::nanoseconds stop_time = std::chrono::seconds{10};
