@@ -135,6 +135,9 @@ bool varved_node::start_plane(std::string& problem) {
   }
   data_plane_options o;
   o.tiers = tier_options();
+  o.routes_end = config_.holder_clock;
+  if (!o.routes_end)
+    spdlog::warn("event=holder-clock-off key=debug.holder_clock");
   o.reactors =
     static_cast<uint32_t>(config_.reactors ? config_.reactors : std::max(1u, std::thread::hardware_concurrency() / 2));
   o.ring.kind = config_.io == ring_choice::io_uring  ? ring_kind::io_uring
@@ -145,9 +148,6 @@ bool varved_node::start_plane(std::string& problem) {
   o.nbd.requests_max = config_.nbd.requests_max;
   o.nbd.negotiation_time = config_.nbd.handshake_timeout;
   o.copy_bytes_per_second = config_.migration_budget;
-  o.routes_end = config_.holder_clock;
-  if (!o.routes_end)
-    spdlog::warn("event=holder-clock-off key=debug.holder_clock");
   if (in_cluster()) {
     remote_ = make_remote_plane(config_, incarnation_, o.reactors, problem);
     if (!remote_)
