@@ -190,7 +190,7 @@ exit_code varved_node::start(std::string& problem) {
   auto ids = catalog_.file;
   if (!ids && in_cluster() && !(ids = open_tier_ids(config_, problem)))
     return failed;
-  if (ids && !claim_tiers(config_.tiers, config_.name, *ids, claims_, problem))
+  if (ids && !claim_tiers(config_.tiers, config_.name, *ids, claims_, problem, catalog_.file != nullptr))
     return failed;
   ids.reset();
   for (const auto& x : claims_)

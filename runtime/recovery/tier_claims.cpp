@@ -67,6 +67,11 @@ tier_decision judge(const tier_evidence& x) {
     return refuse(fmt::format("its identity cannot be read: {}; if the disk is the right one: varve tier accept {}",
                               x.problem, x.tier));
   const auto expected = x.known.empty() ? std::string{"tier \"" + x.tier + "\""} : "tier " + x.known;
+  if (!x.homes_known && !x.known.empty() && !x.has_shards)
+    return refuse(
+      fmt::format("{} does not say what it is, and {} was there before: is its disk mounted? If this folder is to take "
+                  "its place: varve tier accept {}",
+                  x.folder, expected, x.tier));
   if (x.homes > 0 && !x.has_shards)
     return refuse(
       fmt::format("{} is empty, but the catalog has {} shards on {}: is its disk mounted? If it is lost for "
@@ -146,13 +151,14 @@ bool gather_evidence(const tier_config& tier, const std::string& node, catalog_s
 }
 
 bool claim_tiers(const std::vector<tier_config>& tiers, const std::string& node, catalog_store& catalog,
-                 std::vector<tier_claim>& claims, std::string& problem) {
+                 std::vector<tier_claim>& claims, std::string& problem, bool homes_known) {
   for (const auto& tier : tiers) {
     if (tier.path.empty())
       continue;
     tier_evidence evidence;
     if (!gather_evidence(tier, node, catalog, evidence, problem))
       return false;
+    evidence.homes_known = homes_known;
     const auto decision = judge(evidence);
     tier_claim claim;
     claim.tier = tier.name;

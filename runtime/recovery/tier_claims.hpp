@@ -25,6 +25,8 @@ struct tier_evidence {
   std::string known;
   /// Shards whose home is on this tier, as the catalog says.
   uint64_t homes = 0;
+  /// False: `catalog` is only what a node keeps of its tiers' ids; `homes` says nothing.
+  bool homes_known = true;
   /// The other tier to which the found id belongs, as the catalog says: also since a moment ago.
   std::string owner;
   /// The found id is that of a tier that was given up.
@@ -63,9 +65,9 @@ struct tier_claim {
 
 /// Looks at every file tier's folder and at the catalog, decides, and writes what was decided: identity files first,
 /// then the catalog. Makes the folders of those that are served (0700). False with a `problem` when the catalog does
-/// not answer. Blocks; before the data path has opened anything.
+/// not answer. Blocks; before the data path has opened anything. `homes_known` as of tier_evidence.
 bool claim_tiers(const std::vector<tier_config>& tiers, const std::string& node, catalog_store& catalog,
-                 std::vector<tier_claim>& claims, std::string& problem);
+                 std::vector<tier_claim>& claims, std::string& problem, bool homes_known = true);
 
 /// The evidence of one tier as it is now. Blocks.
 bool gather_evidence(const tier_config& tier, const std::string& node, catalog_store& catalog, tier_evidence& out,

@@ -332,7 +332,8 @@ class cluster_volumes(ClusterTest):
         one, two, _ = c.nodes.values()
         one.varve("volume", "create", "vm1", "--size", "64MiB", "--tier", "t3")
         volume = two.attach("vm1")
-        self.write(volume, 0, bytes(range(256)) * 4096 * 64)  # all leases are taken
+        for at in range(0, 64 * MIB, MIB):  # all leases are taken
+            self.write(volume, at, bytes(range(256)) * 4096)
         writer = Writer(volume, 64 * MIB)
         wait_for("some requests", lambda: writer.requests > 20, 30)
         one.kill()
