@@ -12,14 +12,32 @@
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "messages/errors.hpp"
+
+// CAF 0.17.6 asks SSL_get_error after each call, and that looks at the thread's queue of errors, which CAF does not
+// empty before the call as OpenSSL asks for (SSL_get_error(3)): so what one stranger's handshake has left there ends
+// the good connections of all others. These stand before OpenSSL's own in the programs that have a link.
+#define VARVE_WITH_CLEAN_ERRORS(name, parameters, ...)                                                                 \
+  extern "C" int name parameters {                                                                                     \
+    static const auto real = reinterpret_cast<int(*) parameters>(::dlsym(RTLD_NEXT, #name));                           \
+    ERR_clear_error();                                                                                                 \
+    return real(__VA_ARGS__);                                                                                          \
+  }
+VARVE_WITH_CLEAN_ERRORS(SSL_read, (SSL * ssl, void* into, int bytes), ssl, into, bytes)
+VARVE_WITH_CLEAN_ERRORS(SSL_write, (SSL * ssl, const void* from, int bytes), ssl, from, bytes)
+VARVE_WITH_CLEAN_ERRORS(SSL_connect, (SSL * ssl), ssl)
+VARVE_WITH_CLEAN_ERRORS(SSL_accept, (SSL * ssl), ssl)
+#undef VARVE_WITH_CLEAN_ERRORS
 
 namespace varve {
 

@@ -243,4 +243,34 @@ BOOST_AUTO_TEST_CASE(plain_text_garbage_and_silence_at_the_port_are_harmless) {
     ::close(fd);
 }
 
+BOOST_AUTO_TEST_CASE(a_stranger_at_the_port_costs_no_good_connection) {
+  node b{cluster, "b", folder + "/good"};
+  BOOST_TEST(b.publish() == "");
+  node a{cluster, "a", folder + "/good"};
+  auto found = a.connect("b");
+  BOOST_REQUIRE(found);
+  std::atomic<bool> gone{false};
+  auto watcher = a.system->spawn([to = *found, &gone](caf::event_based_actor* self) {
+    self->monitor(to);
+    self->set_down_handler([&gone](caf::down_msg&) { gone = true; });
+    return caf::behavior{[](int) {}};
+  });
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(cluster.nodes[1].control.port);
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (int i = 0; i < 20 && !gone; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    BOOST_REQUIRE(::connect(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+    const std::string garbage = "GET / HTTP/1.1\r\n\r\n";
+    BOOST_REQUIRE(::send(fd, garbage.data(), garbage.size(), MSG_NOSIGNAL) > 0);
+    pollfd wait{fd, POLLIN, 0};
+    BOOST_TEST(::poll(&wait, 1, 5000) == 1); // hung up on
+    ::close(fd);
+    BOOST_TEST(a.name_of(*found) == "b");
+  }
+  BOOST_TEST(!gone);
+  caf::anon_send_exit(watcher, caf::exit_reason::kill);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
