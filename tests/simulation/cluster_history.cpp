@@ -65,6 +65,8 @@ void cluster_history::make_volume(const std::string& name, std::vector<size_t> h
   made->id = record->id;
   made->blocks = shards_per_volume * blocks_per_shard;
   made->history.resize(made->blocks);
+  if (!faults_.shared)
+    hosts.resize(1);
   for (auto host : hosts) {
     auto at =
       cluster.ask<attachment, host_supervisor_actor>(cluster.node(host), path::host, atom::attach_v, made->id, true);

@@ -22,10 +22,12 @@ struct cluster_faults {
   bool moves = false;
   /// Messages between nodes that are lost, repeated or out of order.
   bool rough_control = false;
+  /// Each volume is attached at two hosts, whose VMs use it at once.
+  bool shared = false;
   /// From the end of one fault to the next, at most.
   boot_time quiet_max{std::chrono::seconds{20}};
 
-  static cluster_faults all() { return {true, true, true, true, true, true, true, true, false}; }
+  static cluster_faults all() { return {true, true, true, true, true, true, true, true, false, true}; }
 };
 
 /// A cluster whose VMs are kept busy while what `faults` says goes wrong, all of it from one seed. What breaks a rule
@@ -34,7 +36,7 @@ class cluster_history {
 public:
   cluster_history(uint64_t seed, cluster_faults faults, planted_bug bug = planted_bug::none);
 
-  /// Makes the volumes and attaches each at two hosts.
+  /// Makes the volumes and attaches each, where they are shared at two hosts.
   void begin();
   void run(boot_time time);
   /// Everything is whole again: what was asked is answered, moves end, and all hosts read what there is to read.
