@@ -90,7 +90,7 @@ def check_readme():
             wrong.append(f"README.md: ./run bench {benchmark} does not exist")
     binary = ROOT / "build" / "release" / "bin" / "varve"
     blocks = "\n".join(re.findall(r"(?:^    .*\n)+|```.*?```", text, re.M | re.S))
-    for noun, verb in sorted(set(re.findall(r"\bvarve (?:--[\w-]+ )*([a-z]+)(?: ([a-z]+))?", blocks))):
+    for noun, verb in sorted(set(re.findall(r"\bvarve (?:--[\w-]+ )*([a-z]+)(?: ([a-z]+(?:-[a-z]+)*))?", blocks))):
         if not binary.exists():
             wrong.append(f"{binary} is not built")
             break
@@ -100,7 +100,7 @@ def check_readme():
             wrong.append(f"README.md: varve {noun} does not exist")
         elif verb and not helps(noun, verb) and not re.search(rf"varve {noun} {verb}\b(?=.*volume)", blocks):
             wrong.append(f"README.md: varve {noun} {verb} does not exist")
-    for path in set(re.findall(r"\b(?:configs|tests|runtime|actors|messages|cmake)/[\w./-]*\w", text)):
+    for path in set(re.findall(r"\b(?:configs|tests|runtime|actors|messages|cmake)/[\w./@-]*\w", text)):
         if not (ROOT / path).exists():
             wrong.append(f"README.md: {path} does not exist")
     return wrong
