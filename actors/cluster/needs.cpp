@@ -14,12 +14,13 @@ std::vector<remote_path> needs_of(const node_options& options, const std::string
                           path::attachments, path::nodes})
       result.push_back({x, x, true});
   }
-  if (from->roles.manager && to->roles.storage) {
+  // Of what every node is asked from outside, too.
+  if (to->roles.storage)
     for (const auto& x : options.tiers)
       if (x.node == other)
         result.push_back({path::tier(x.store.name), path::tier(x.store.name)});
+  if (from->roles.manager && to->roles.storage)
     result.push_back({path::mover, path::mover_of(other)});
-  }
   if (from->roles.manager && to->roles.host)
     result.push_back({path::host, path::host_of(other)});
   if ((from->roles.storage || from->roles.host) && to->roles.storage)

@@ -119,7 +119,7 @@ caf::result<node_condition> node_steward_state::change(const std::string& name, 
         x.revision = revision;
         x.info.cordoned = cordoned || draining;
         x.info.problem.clear();
-        x.info.stuck = 0;
+        x.info.stuck = x.info.moving = 0;
         if (std::exchange(x.info.draining, draining) != draining)
           x.info.counted = false;
         x.to_move.clear();
@@ -216,7 +216,9 @@ void node_steward_state::counted(const census_result& census, boot_time began) {
   volumes_.clear();
   for (const auto& x : census.volumes)
     volumes_[x.id] = x;
-  for (auto& [name, x] : nodes_) {
+  for (auto& entry : nodes_) {
+    auto& x = entry.second;
+    const auto& name = entry.first;
     const bool drained_before = x.info.counted && x.info.shards == 0;
     x.info.shards = 0;
     x.info.volumes_attached = static_cast<uint64_t>(
