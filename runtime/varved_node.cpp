@@ -241,7 +241,7 @@ exit_code varved_node::start(std::string& problem) {
   system_ = std::make_unique<caf::actor_system>(caf_config_);
   if (in_cluster())
     context->link = link_ =
-      std::make_shared<closable_link>(std::make_shared<tls_link>(*system_, config_.cluster, config_.name));
+      std::make_shared<closable_link>(std::make_shared<tls_link>(*system_, config_.cluster, config_.name, publish_));
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
   root_keeper_ = caf::actor_cast<caf::strong_actor_ptr>(

@@ -12,32 +12,15 @@
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <dirent.h>
-#include <dlfcn.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "messages/errors.hpp"
-
-// CAF 0.17.6 asks SSL_get_error after each call, and that looks at the thread's queue of errors, which CAF does not
-// empty before the call as OpenSSL asks for (SSL_get_error(3)): so what one stranger's handshake has left there ends
-// the good connections of all others. These stand before OpenSSL's own in the programs that have a link.
-#define VARVE_WITH_CLEAN_ERRORS(name, parameters, ...)                                                                 \
-  extern "C" int name parameters {                                                                                     \
-    static const auto real = reinterpret_cast<int(*) parameters>(::dlsym(RTLD_NEXT, #name));                           \
-    ERR_clear_error();                                                                                                 \
-    return real(__VA_ARGS__);                                                                                          \
-  }
-VARVE_WITH_CLEAN_ERRORS(SSL_read, (SSL * ssl, void* into, int bytes), ssl, into, bytes)
-VARVE_WITH_CLEAN_ERRORS(SSL_write, (SSL * ssl, const void* from, int bytes), ssl, from, bytes)
-VARVE_WITH_CLEAN_ERRORS(SSL_connect, (SSL * ssl), ssl)
-VARVE_WITH_CLEAN_ERRORS(SSL_accept, (SSL * ssl), ssl)
-#undef VARVE_WITH_CLEAN_ERRORS
+#include "runtime/cluster/tls_calls.hpp"
 
 namespace varve {
 
@@ -49,6 +32,9 @@ namespace {
 constexpr auto reach_time = 1s;
 constexpr caf::timespan greet_time = 5s;
 constexpr size_t attempts_max = 4096;
+/// The same refusal is not said sooner, and of so many at most it is remembered.
+constexpr auto said_again_after = 60s;
+constexpr size_t said_max = 256;
 
 /// What is wrong; empty when something listens there. CAF would wait for the answer of a silent host in the one actor
 /// that makes all connections, for minutes.
@@ -166,8 +152,23 @@ void tls_link::configure(caf::actor_system_config& config, const key_files& keys
   config.openssl_key = keys.key;
 }
 
-tls_link::tls_link(caf::actor_system& system, cluster_config cluster, std::string node)
-  : system_(system), cluster_(std::move(cluster)), node_(std::move(node)), worker_([this] { work(); }) {}
+tls_link::tls_link(caf::actor_system& system, cluster_config cluster, std::string node,
+                   std::function<void(std::string code, std::string text)> publish)
+  : system_(system), cluster_(std::move(cluster)), node_(std::move(node)), worker_([this] { work(); }) {
+  const auto* self = cluster_.find(node_);
+  if (!publish || !self)
+    return;
+  watched_ = self->control.port;
+  // Within watch_strangers' lock.
+  watch_strangers(watched_, [publish = std::move(publish), at = to_string(self->control),
+                             said = std::map<std::string, std::chrono::steady_clock::time_point>{}](
+                              const std::string& address, const std::string& why) mutable {
+    const auto now = std::chrono::steady_clock::now();
+    std::erase_if(said, [&](auto& x) { return now - x.second >= said_again_after; });
+    if (said.size() < said_max && said.emplace(address + why, now).second)
+      publish("STRANGER_REFUSED", address + " at the control port " + at + ": " + why);
+  });
+}
 
 tls_link::~tls_link() {
   // Let go of outside the lock: the last handle of a proxy runs what is attached to it.
@@ -177,6 +178,8 @@ tls_link::~tls_link() {
     state_->stopping = true;
     last.swap(state_->connected);
   }
+  if (watched_ != 0)
+    watch_strangers(watched_, {});
   state_->more.notify_all();
   worker_.join();
   shut_door(*state_);

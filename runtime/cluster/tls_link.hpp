@@ -30,8 +30,11 @@ public:
   /// Before the actor system is made: what it needs for this.
   static void configure(caf::actor_system_config& config, const key_files& keys);
 
-  /// `system` was made with a configuration that `configure` has seen, and outlives this.
-  tls_link(caf::actor_system& system, cluster_config cluster, std::string node);
+  /// `system` was made with a configuration that `configure` has seen, and outlives this. `publish` is told who was
+  /// refused at the control port (STRANGER_REFUSED), the same with the same reason once a minute; any thread, may be
+  /// empty.
+  tls_link(caf::actor_system& system, cluster_config cluster, std::string node,
+           std::function<void(std::string code, std::string text)> publish = {});
   ~tls_link() override;
 
   void publish(const node_gate_actor& gate, std::function<void(caf::error)> done) override;
@@ -62,6 +65,7 @@ private:
   caf::actor_system& system_;
   cluster_config cluster_;
   std::string node_;
+  uint16_t watched_ = 0; // port; 0: none
   std::shared_ptr<state> state_ = std::make_shared<state>();
   std::thread worker_;
 };

@@ -50,7 +50,14 @@ struct node {
     tls_link::configure(config, key_files_of(keys, name));
     system = std::make_unique<caf::actor_system>(config);
     system->await_actors_before_shutdown(false);
-    link = std::make_unique<tls_link>(*system, cluster, name);
+    link = std::make_unique<tls_link>(*system, cluster, name, [this](std::string code, std::string text) {
+      std::lock_guard guard{mutex};
+      published.push_back(code + ": " + text);
+    });
+  }
+  std::vector<std::string> said() {
+    std::lock_guard guard{mutex};
+    return published;
   }
   ~node() {
     link.reset();
@@ -96,6 +103,8 @@ struct node {
   std::string name;
   caf::actor_system_config config;
   std::unique_ptr<caf::actor_system> system;
+  std::mutex mutex;
+  std::vector<std::string> published;
   std::unique_ptr<tls_link> link;
   node_gate_actor own;
 };
@@ -209,6 +218,7 @@ BOOST_AUTO_TEST_CASE(nobody_gets_in_without_a_certificate_of_the_cluster_that_is
     auto found = a.connect("b");
     BOOST_TEST(!found, set);
   }
+  BOOST_TEST(b.said().size() >= 1u);
   // Whoever belongs here still gets in.
   node a{cluster, "a", folder + "/good"};
   auto found = a.connect("b");
@@ -270,6 +280,11 @@ BOOST_AUTO_TEST_CASE(a_stranger_at_the_port_costs_no_good_connection) {
     BOOST_TEST(a.name_of(*found) == "b");
   }
   BOOST_TEST(!gone);
+  // Said, and once.
+  BOOST_REQUIRE(b.said().size() == 1u);
+  BOOST_TEST(b.said()[0] == "STRANGER_REFUSED: 127.0.0.1 at the control port " + to_string(cluster.nodes[1].control) +
+                              ": http request");
+  BOOST_TEST(a.said().empty());
   caf::anon_send_exit(watcher, caf::exit_reason::kill);
 }
 
