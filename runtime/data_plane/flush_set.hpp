@@ -14,9 +14,13 @@ public:
   flush_set() = default;
   flush_set(const flush_set&) = delete;
   /// What is not synced is left to its shard: passivation tries again, the next port of the volume takes it over.
-  ~flush_set() {
+  ~flush_set() { leave(); }
+
+  /// As the end of this does.
+  void leave() noexcept {
     for (auto* x : shards_)
       x->unsynced = false;
+    shards_.clear();
   }
 
   void add(active_shard& x) {

@@ -76,6 +76,7 @@ task<errc> reactor_core::close_port(volume_id volume, bool force) {
     co_await x->server->close(force);
   auto status = co_await x->port->close(force);
   ports_.erase(volume);
+  x->port->leave_unsynced();
   // No lease leads there any more. What was lost there has been said now, and is the next port's no longer.
   co_await shards_.leave_remote(volume);
   co_return status;

@@ -52,6 +52,8 @@ public:
   /// Waits for the requests inside, syncs, stops the timer. `force`: parked requests fail with errc::unavailable, and
   /// so do later ones that would park. Nothing is submitted any more when it has returned.
   task<errc> close(bool force);
+  /// Once it is closed: what it could not sync is left to its shards, which may go before this does.
+  void leave_unsynced() noexcept { unsynced_.leave(); }
   /// The second thought of a close that waits: fails what is parked.
   void fail_parked();
 
