@@ -121,7 +121,12 @@ public:
     ::waitpid(pid_, nullptr, 0);
     pid_ = 0;
   }
-  void pause() { ::kill(pid_, SIGSTOP); }
+  /// Returns when all of its threads stand.
+  void pause() {
+    ::kill(pid_, SIGSTOP);
+    int status = 0;
+    ::waitpid(pid_, &status, WUNTRACED);
+  }
   void go_on() { ::kill(pid_, SIGCONT); }
 
   /// Of etcd's own client.
