@@ -142,6 +142,7 @@ class console(SystemTest):
         # The line before is found again; Ctrl-C drops it.
         x.type(UP)
         x.expect("watch host/1 200ms")
+        time.sleep(0.3)  # as a person would: libedit may not read again yet
         x.type(CTRL_C)
         x.expect("test# ")
         x.type("quit\n")
