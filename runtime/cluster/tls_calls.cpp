@@ -50,17 +50,20 @@ void tell_of_stranger(SSL* ssl, int result) {
   const int error = SSL_get_error(ssl, result);
   if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
     return;
+  // Who only knocks and goes, as a node does that looks whether somebody listens here, was not refused.
+  const auto* reason = ERR_reason_error_string(ERR_peek_error());
+  if (!reason)
+    return;
   const int fd = SSL_get_fd(ssl);
   sockaddr_storage own{}, other{};
   socklen_t own_size = sizeof own, other_size = sizeof other;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size) != 0 ||
       ::getpeername(fd, reinterpret_cast<sockaddr*>(&other), &other_size) != 0)
     return; // it has gone already, and has no address any more
-  const auto* reason = ERR_reason_error_string(ERR_peek_error());
   auto& all = watched();
   std::lock_guard guard{all.mutex};
   if (auto at = all.sinks.find(address_of(own).second); at != all.sinks.end())
-    at->second(address_of(other).first, reason ? reason : "it hung up in the handshake");
+    at->second(address_of(other).first, reason);
 }
 
 } // namespace

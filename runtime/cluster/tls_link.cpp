@@ -21,6 +21,7 @@
 
 #include "messages/errors.hpp"
 #include "runtime/cluster/tls_calls.hpp"
+#include "runtime/monitoring/seldom.hpp"
 
 namespace varve {
 
@@ -32,9 +33,6 @@ namespace {
 constexpr auto reach_time = 1s;
 constexpr caf::timespan greet_time = 5s;
 constexpr size_t attempts_max = 4096;
-/// The same refusal is not said sooner, and of so many at most it is remembered.
-constexpr auto said_again_after = 60s;
-constexpr size_t said_max = 256;
 
 /// What is wrong; empty when something listens there. CAF would wait for the answer of a silent host in the one actor
 /// that makes all connections, for minutes.
@@ -161,11 +159,8 @@ tls_link::tls_link(caf::actor_system& system, cluster_config cluster, std::strin
   watched_ = self->control.port;
   // Within watch_strangers' lock.
   watch_strangers(watched_, [publish = std::move(publish), at = to_string(self->control),
-                             said = std::map<std::string, std::chrono::steady_clock::time_point>{}](
-                              const std::string& address, const std::string& why) mutable {
-    const auto now = std::chrono::steady_clock::now();
-    std::erase_if(said, [&](auto& x) { return now - x.second >= said_again_after; });
-    if (said.size() < said_max && said.emplace(address + why, now).second)
+                             said = seldom{}](const std::string& address, const std::string& why) mutable {
+    if (said.say(address + ": " + why, std::chrono::steady_clock::now().time_since_epoch()))
       publish("STRANGER_REFUSED", address + " at the control port " + at + ": " + why);
   });
 }
