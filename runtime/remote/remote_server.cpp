@@ -15,8 +15,6 @@ namespace {
 constexpr std::chrono::milliseconds tick_every{100};
 /// Between tries to accept when the process has no descriptor left.
 constexpr std::chrono::milliseconds accept_pause{100};
-constexpr std::chrono::minutes log_again_after{1};
-constexpr size_t logged_max = 1024;
 
 } // namespace
 
@@ -174,19 +172,9 @@ void remote_server::ended(remote_connection& x) {
 void remote_server::trouble(const std::string& peer, const std::string& why) {
   if (!options_.log)
     return;
-  const auto now = reactor_.now();
   // A peer's port differs with each connection: the same reason is once for all of them.
-  auto host = peer.substr(0, peer.rfind(':'));
-  auto& at = logged_.try_emplace({host, why}, -log_again_after).first->second;
-  if (now - at < log_again_after)
-    return;
-  at = now;
-  if (logged_.size() > logged_max)
-    std::erase_if(logged_, [&](auto& x) { return now - x.second >= log_again_after; });
-  if (logged_.size() <= logged_max)
+  if (logged_.say(peer.substr(0, peer.rfind(':')) + ": " + why, reactor_.now()))
     options_.log("remote I/O from " + peer + ": " + why);
-  else
-    logged_.erase({host, why}); // somebody makes up reasons
 }
 
 bool remote_server::take_bytes(uint64_t bytes) {

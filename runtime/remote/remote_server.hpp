@@ -6,6 +6,7 @@
 
 #include "runtime/data_plane/shard_table.hpp"
 #include "runtime/data_plane/volume_port.hpp"
+#include "runtime/monitoring/seldom.hpp"
 #include "runtime/remote/remote_server_options.hpp"
 
 namespace varve {
@@ -94,7 +95,7 @@ private:
   async_event gates_;  // a gate may have opened
   size_t at_gates_ = 0;
   size_t syncing_ = 0;
-  std::map<std::pair<std::string, std::string>, boot_time> logged_;
+  seldom logged_;
   bool closing_ = false;
   async_event over_;
 };

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "runtime/monitoring/seldom.hpp"
 #include "runtime/rpc/node_service.hpp"
 
 namespace varve {
@@ -166,7 +167,7 @@ private:
   // Whether the peer may come in, and who it is.
   bool welcome(kj::AuthenticatedStream& x, std::string& peer) {
     if (connections_ >= options_.connections_max) {
-      spdlog::warn("event=rpc-connection-refused reason=limit connections_max={}", options_.connections_max);
+      refused("limit connections_max=" + std::to_string(options_.connections_max));
       return false;
     }
     const auto credentials = kj::downcast<kj::LocalPeerIdentity>(*x.peerIdentity).getCredentials();
@@ -176,9 +177,14 @@ private:
         peer += ", process " + std::to_string(*pid);
       if (*uid == 0 || *uid == ::geteuid())
         return true;
-      spdlog::warn("event=rpc-connection-refused reason=user uid={}", *uid);
+      refused("user uid=" + std::to_string(*uid));
     }
     return false;
+  }
+
+  void refused(const std::string& reason) {
+    if (refused_.say(reason, std::chrono::steady_clock::now().time_since_epoch()))
+      spdlog::warn("event=rpc-connection-refused reason={}", reason);
   }
 
   void taskFailed(kj::Exception&& e) override {
@@ -189,6 +195,7 @@ private:
   std::shared_ptr<data_plane> plane_;
   rpc_options options_;
   std::atomic<uint64_t> connections_{0};
+  seldom refused_;             // of the server's thread
   std::set<connection*> open_; // of the server's thread
   kj::Own<kj::CrossThreadPromiseFulfiller<void>> stop_;
   std::thread thread_;

@@ -158,7 +158,7 @@ class Watch:
         return self.peak - self.before, self.lines() - self.lines_before
 
 
-def attack(test, node, port, seed, memory_max=32 * MIB, lines_max=100):
+def attack(test, node, port, seed, memory_max=32 * MIB, lines_max=30):
     """Every attack on one port; fails the test when the node ends, grows or babbles."""
     rng = random.Random(seed)
     for way in ATTACKS:
