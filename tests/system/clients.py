@@ -158,7 +158,7 @@ class load(SystemTest):
                     "--verify_fatal=1", "--verify_backlog=1024", f"--randseed={round + 1}")
             fio(self.folder, volume, "--rw=randrw", "--bsrange=512-128k", "--blockalign=512", "--size=64M", "--io_size=128M",
                 "--iodepth=8", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--serialize_overlap=1")
-        self.assertGreaterEqual(self.moved, 5)
+        self.assertGreaterEqual(self.moved, 10)
         self.assertEqual(self.node.metric("varve_checksum_mismatches_total"), 0)
         ended = self.node.migrations()
         self.assertFalse([m for m in ended if m["verify_failures"]])
