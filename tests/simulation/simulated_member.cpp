@@ -1,11 +1,10 @@
 #include "tests/simulation/simulated_member.hpp"
 
 #include <cstdlib>
-#include <cstring>
 #include <iostream>
 
 #include "runtime/storage/file_store.hpp"
-#include "runtime/storage/shard_format.hpp"
+#include "tests/simulation/folder_scan.hpp"
 
 namespace varve::test {
 
@@ -250,31 +249,11 @@ void simulated_member::kill(const std::string& path) {
 }
 
 tier_scan simulated_member::scan(const std::string& tier) const {
-  tier_scan result;
   std::string folder;
   for (const auto& x : options.tiers)
     if (x.store.name == tier)
       folder = x.store.directory;
-  for (auto& file : disk.list(folder)) {
-    if (!parse_shard_file_name(file))
-      continue;
-    const auto path = folder + "/" + file;
-    const auto bytes = disk.contents(path);
-    header_record slots[2];
-    if (bytes.size() < sizeof slots) {
-      result.problems.push_back(path);
-      continue;
-    }
-    std::memcpy(slots, bytes.data(), sizeof slots);
-    auto chosen = choose_header(slots[0], slots[1]);
-    if (chosen.status != errc::none) {
-      result.problems.push_back(path);
-      continue;
-    }
-    result.shards.push_back(header_of(slots[chosen.slot]));
-    result.allocated_bytes.push_back(disk.allocated_bytes(path));
-  }
-  return result;
+  return scan_folder(disk, folder);
 }
 
 } // namespace varve::test

@@ -1,10 +1,7 @@
 #include "tests/simulation/simulated_node.hpp"
 
-#include <cstring>
-
 #include "actors/node_root.hpp"
-#include "runtime/storage/file_store.hpp"
-#include "runtime/storage/shard_format.hpp"
+#include "tests/simulation/folder_scan.hpp"
 
 namespace varve::test {
 
@@ -185,29 +182,7 @@ void simulated_node::restart() {
 }
 
 tier_scan simulated_node::scan(const std::string& tier) const {
-  tier_scan result;
-  const auto folder = "/" + tier;
-  for (auto& name : disk.list(folder)) {
-    auto parsed = parse_shard_file_name(name);
-    if (!parsed)
-      continue;
-    const auto path = folder + "/" + name;
-    const auto bytes = disk.contents(path);
-    header_record slots[2];
-    if (bytes.size() < sizeof slots) {
-      result.problems.push_back(path);
-      continue;
-    }
-    std::memcpy(slots, bytes.data(), sizeof slots);
-    auto chosen = choose_header(slots[0], slots[1]);
-    if (chosen.status != errc::none) {
-      result.problems.push_back(path);
-      continue;
-    }
-    result.shards.push_back(header_of(slots[chosen.slot]));
-    result.allocated_bytes.push_back(disk.allocated_bytes(path));
-  }
-  return result;
+  return scan_folder(disk, "/" + tier);
 }
 
 } // namespace varve::test

@@ -73,7 +73,31 @@ class Volume:
         self.uri, self.socket = attachment["uri"], attachment["socket"]
 
 
-class Node:
+class Daemon:
+    """A varved that a test has started: `process`, None while there is none, and `log_end()`."""
+
+    def kill(self):
+        """kill -9, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(20)
+        self.process = None
+
+    def stop(self, timeout=30):
+        """SIGTERM: the orderly end."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"varved did not stop within {timeout} s\n{self.log_end()}") from None
+        self.process = None
+        return code
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+
+class Node(Daemon):
     """One varved with a folder, a config and a log of its own; `extra` is TOML to go below the tiers."""
 
     def __init__(self, folder, tiers=None, extra="", environment=None, preexec=None):
@@ -116,23 +140,6 @@ class Node:
             return self.http("/readyz")[0] == 200
         wait_for("varved to be ready", ready, timeout)
 
-    def kill(self):
-        """kill -9, and wait until it is gone."""
-        self.process.kill()
-        self.process.wait(20)
-        self.process = None
-
-    def stop(self, timeout=30):
-        """SIGTERM: the orderly end."""
-        self.process.terminate()
-        try:
-            code = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"varved did not stop within {timeout} s\n{self.log_end()}") from None
-        self.process = None
-        return code
-
     def restart(self):
         self.stop()
         return self.start()
@@ -140,9 +147,6 @@ class Node:
     def close(self):
         if self.process is not None:
             self.kill()
-
-    def alive(self):
-        return self.process is not None and self.process.poll() is None
 
     def log_end(self, lines=60):
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -5,11 +5,11 @@ import pathlib
 import signal
 import subprocess
 
-from harness import BIN, CliError, die_with_parent, run, wait_for
+from harness import BIN, CliError, Daemon, die_with_parent, run, wait_for
 from network import Network
 
 
-class ClusterNode:
+class ClusterNode(Daemon):
     """One varved of the cluster."""
 
     def __init__(self, cluster, number, roles):
@@ -47,21 +47,8 @@ class ClusterNode:
         return self
 
     def kill(self):
-        """kill -9, and wait until it is gone."""
-        self.process.kill()
-        self.process.wait(20)
-        self.process, self.stopped = None, False
-
-    def stop(self, timeout=60):
-        """SIGTERM: the orderly end."""
-        self.process.terminate()
-        try:
-            code = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"{self.name} did not stop within {timeout} s\n{self.log_end()}") from None
-        self.process = None
-        return code
+        super().kill()
+        self.stopped = False
 
     def freeze(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -70,9 +57,6 @@ class ClusterNode:
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)
         self.stopped = False
-
-    def alive(self):
-        return self.process is not None and self.process.poll() is None
 
     def log_end(self, lines=60):
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
