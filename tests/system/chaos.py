@@ -191,6 +191,8 @@ class fencing(ClusterTest):
         before = self.stamps(uris[0], writer=100, connections=8, depth=4, reads=0, flush_every=0, rate=100, seconds=1000, **SHARED)
         wait_for("every shard", lambda: len(cluster.node(1).rows("shard", "ls", "v")) == 8)
         time.sleep(2)
+        # First the cut: the manager's revocation would lie in its socket, and be read before the client's writes, or after.
+        cluster.network.cut(late, 1)
         cluster.node(late).freeze()
         frozen = time.monotonic()
         # More than it can have got a lease for as long as the late one's holds: it waits for its end.
@@ -201,7 +203,6 @@ class fencing(ClusterTest):
             self.assertEqual((written["failed"], written["undrained"]), (0, 0), written)
         left = frozen + 2 * cluster.TERM - time.monotonic()
         time.sleep(max(0, left))
-        cluster.network.cut(late, 1)
         cluster.node(late).thaw()
         refused = wait_for("a write that storage refuses", lambda: cluster.node(late).metric(FENCED, reason="stale_epoch"), 20)
         time.sleep(2)
