@@ -46,6 +46,7 @@ node_gate_actor::behavior_type gate(node_gate_actor::pointer, std::string name) 
 struct node {
   node(const cluster_config& cluster, const std::string& name, const std::string& keys) : cluster(cluster), name(name) {
     add_messages(config);
+    config.set("scheduler.policy", caf::atom("sharing"));
     config.set("scheduler.max-threads", size_t{1});
     tls_link::configure(config, key_files_of(keys, name));
     system = std::make_unique<caf::actor_system>(config);

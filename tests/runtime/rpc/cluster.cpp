@@ -3,12 +3,12 @@
 #include <future>
 
 #include <boost/test/unit_test.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
 #include "runtime/rpc/cluster_health.hpp"
 #include "runtime/rpc/gateway.hpp"
+#include "tests/runtime/rpc/sharing_config.hpp"
 
 namespace varve {
 
@@ -101,10 +101,6 @@ monitor_actor::behavior_type fake_monitor(monitor_actor::pointer, std::string le
   };
 }
 
-struct cluster_config_of_caf : caf::actor_system_config {
-  cluster_config_of_caf() { set("scheduler.policy", caf::atom("sharing")); }
-};
-
 /// Node b, with what it would find of its managers a and c.
 struct cluster_fixture {
   cluster_fixture() {
@@ -148,7 +144,7 @@ struct cluster_fixture {
     return ask<attachment>([=](gateway& to, auto done) { to.volume_attach("vm1", host, shared, done); });
   }
 
-  cluster_config_of_caf config;
+  sharing_config config;
   caf::actor_system system{config};
   std::shared_ptr<varve::directory> directory = std::make_shared<varve::directory>();
   std::shared_ptr<asked> seen = std::make_shared<asked>();

@@ -3,12 +3,12 @@
 #include <mutex>
 
 #include <boost/test/unit_test.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
 #include "runtime/rpc/rpc_client.hpp"
 #include "runtime/rpc/rpc_server.hpp"
+#include "tests/runtime/rpc/sharing_config.hpp"
 
 namespace varve {
 
@@ -119,7 +119,7 @@ struct console_fixture {
   std::mutex mutex;
   std::vector<std::pair<std::string, std::string>> events; // guarded by mutex
   std::shared_ptr<varve::directory> directory = std::make_shared<varve::directory>();
-  caf::actor_system_config config;
+  sharing_config config;
   caf::actor_system system{config};
   node_root_actor root;
   std::unique_ptr<gateway> to;

@@ -8,7 +8,6 @@
 #include <thread>
 
 #include <boost/test/unit_test.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <sys/socket.h>
@@ -19,6 +18,7 @@
 
 #include "runtime/rpc/rpc_client.hpp"
 #include "tests/runtime/fake_plane.hpp"
+#include "tests/runtime/rpc/sharing_config.hpp"
 
 namespace varve {
 
@@ -182,11 +182,6 @@ node_root_actor::behavior_type fake_root(node_root_actor::pointer, std::shared_p
   };
 }
 
-/// The scheduler is the one that nodes run on.
-struct rpc_config : caf::actor_system_config {
-  rpc_config() { set("scheduler.policy", caf::atom("sharing")); }
-};
-
 struct rpc_fixture {
   explicit rpc_fixture(gateway_options options = {1s, 1s, {"fast", "gone"}, true}, rpc_options limits = {}) {
     char name[] = "/tmp/varve-rpc-XXXXXX";
@@ -276,7 +271,7 @@ struct rpc_fixture {
   std::function<void()> at_stop;
   std::shared_ptr<varve::directory> directory = std::make_shared<varve::directory>();
   std::shared_ptr<fake_plane> plane = std::make_shared<fake_plane>();
-  rpc_config config;
+  sharing_config config;
   caf::actor_system system{config};
   volume_actor volume;
   node_root_actor root;
