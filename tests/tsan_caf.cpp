@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include <caf/actor_control_block.hpp>
+#include <caf/blocking_actor.hpp>
 #include <caf/detail/sync_request_bouncer.hpp>
 #include <caf/ref_counted.hpp>
 #include <caf/scheduled_actor.hpp>
@@ -71,6 +72,21 @@ void scheduled_actor::enqueue(mailbox_element_ptr x, execution_unit* on) {
   release(x.get());
   release(&mailbox_);
   own(this, std::move(x), on);
+}
+
+// The same of actors that block, such as the one of CAF that prints.
+void blocking_actor::enqueue(mailbox_element_ptr x, execution_unit* on) {
+  static auto* const own = original<void(blocking_actor*, mailbox_element_ptr, execution_unit*)>(
+    "_ZN3caf14blocking_actor7enqueueESt10unique_ptrINS_15mailbox_elementENS_6detail8disposerEEPNS_14execution_unitE");
+  release(x.get());
+  own(this, std::move(x), on);
+}
+
+intrusive::task_result blocking_actor::mailbox_visitor::operator()(mailbox_element& x) {
+  static auto* const own = original<intrusive::task_result(mailbox_visitor*, mailbox_element&)>(
+    "_ZN3caf14blocking_actor15mailbox_visitorclERNS_15mailbox_elementE");
+  acquire(&x);
+  return own(this, x);
 }
 
 // What an actor that ended has not read.
