@@ -340,11 +340,13 @@ void gateway::shard_verify(std::string volume, uint64_t index, answer<uint64_t> 
 
 void gateway::tier_list(answer<std::vector<tier_row>> done) const {
   run<std::vector<tier_row>>(std::move(done), [this](auto& r) {
-    auto all = std::make_shared<std::vector<tier_row>>(options_.tiers.size());
-    auto left = std::make_shared<countdown>(options_.tiers.size(), [&r, all] { r.finish(*all); });
-    for (size_t i = 0; i < options_.tiers.size(); ++i) {
+    // Its own: with the last of them the request may be over, and whoever waited for that gone with this gateway.
+    const auto tiers = options_.tiers;
+    auto all = std::make_shared<std::vector<tier_row>>(tiers.size());
+    auto left = std::make_shared<countdown>(tiers.size(), [&r, all] { r.finish(*all); });
+    for (size_t i = 0; i < tiers.size(); ++i) {
       auto& x = (*all)[i];
-      x.name = options_.tiers[i];
+      x.name = tiers[i];
       x.node = node_of(x.name);
       x.state = "unknown";
       x.problem = "its actor does not answer";
