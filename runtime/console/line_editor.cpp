@@ -109,6 +109,8 @@ line_editor::~line_editor() {
 
 line_editor::outcome line_editor::read(std::string& line) {
   int count = 0;
+  // libedit does so only after the prompt: a Ctrl-D typed in between is the end of a file to the terminal, and lost.
+  el_set(parts_->editor, EL_PREP_TERM, 1);
   errno = 0;
   const char* text = el_gets(parts_->editor, &count);
   if (!text || count <= 0) {
