@@ -36,6 +36,7 @@ const char* to_string(errc code) noexcept {
   case errc::unsupported: return "unsupported";
   case errc::limit_reached: return "limit_reached";
   case errc::read_only: return "read_only";
+  case errc::deposed: return "deposed";
   }
   return "unknown";
 }

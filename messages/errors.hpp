@@ -57,6 +57,8 @@ enum class errc : uint8_t {
   limit_reached = 21,
   /// The session was opened to read only.
   read_only = 22,
+  /// A newer manager has asked: this one must not grant or renew anything any more.
+  deposed = 23,
 };
 
 /// The enumerator's own name, as in logs and JSON: "lease_held".
