@@ -24,6 +24,7 @@
 namespace varve {
 
 class cluster_link;
+class epoch_keeper;
 class remote_io;
 
 /// How long rights last. Config is checked by `check` before a node starts.
@@ -153,6 +154,8 @@ struct node_context {
   /// Fills with what nobody can foresee: the secrets of the data path's keys. From a seed in simulation. Needed where
   /// `remote` is.
   std::function<void(std::span<std::byte>)> fill_random;
+  /// What this node's storage has promised never to go below. Null: nothing outlives the shards' own headers.
+  std::shared_ptr<epoch_keeper> epochs;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.
   std::function<boot_time()> now;
   /// Seconds since 1970, UTC: for people only.

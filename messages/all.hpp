@@ -25,9 +25,17 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(catalog_batch);
   VARVE_MESSAGE(catalog_page);
   VARVE_MESSAGE(lease_mode);
+  VARVE_MESSAGE(term_limit);
+  VARVE_MESSAGE(lease_change);
   VARVE_MESSAGE(lease_request);
   VARVE_MESSAGE(lease_grant);
+  VARVE_MESSAGE(lease_gap);
   VARVE_MESSAGE(lease_renewal);
+  VARVE_MESSAGE(holder_renewal);
+  VARVE_MESSAGE(tier_renewal);
+  VARVE_MESSAGE(renewal_terms);
+  VARVE_MESSAGE(lease_event);
+  VARVE_MESSAGE(lease_history);
   VARVE_MESSAGE(lease_info);
   VARVE_MESSAGE(migration_state);
   VARVE_MESSAGE(migration_spec);
@@ -68,6 +76,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(std::vector<volume_record>);
   VARVE_MESSAGE(std::vector<lease_grant>);
   VARVE_MESSAGE(std::vector<lease_info>);
+  VARVE_MESSAGE(std::vector<renewal_terms>);
   VARVE_MESSAGE(std::vector<migration_id>);
   VARVE_MESSAGE(std::vector<migration_progress>);
   VARVE_MESSAGE(std::vector<shard_info>);

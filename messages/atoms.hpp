@@ -21,6 +21,7 @@ VARVE_ATOM(commit);
 VARVE_ATOM(copy);
 VARVE_ATOM(create);
 VARVE_ATOM(detach);
+VARVE_ATOM(drain);
 VARVE_ATOM(end);
 VARVE_ATOM(evict);
 VARVE_ATOM(expire);

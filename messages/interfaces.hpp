@@ -75,6 +75,9 @@ using volume_directory_actor = caf::typed_actor<
 using lease_holder_actor = caf::typed_actor<
   // The leases of a range of shards end: drop the routes, drain, answer.
   caf::replies_to<atom::revoke, shard_id, uint64_t>::with<void>,
+  // The lease of a shard is for reading from now on: no more writes, answered once none is under way. One that is not
+  // held, or is read only already, is no refusal.
+  caf::replies_to<atom::change, shard_id>::with<void>,
   // A shard has a new home, under the same lease and epoch.
   caf::reacts_to<atom::refresh, shard_home>>;
 
@@ -83,14 +86,20 @@ using lease_manager_actor = caf::typed_actor<
   // Grants what can be granted of the range: one grant per existing shard, one per run of absent ones (read only; a
   // write lease makes the shard exist first). errc::lease_held when nothing can be granted within the options' time.
   caf::replies_to<atom::acquire, lease_request, lease_holder_actor>::with<std::vector<lease_grant>>,
-  // Renews all leases of a holder. errc::not_found when it has none.
+  // Makes what the holder has of the range a lease of another mode, without losing it meanwhile: read to write once
+  // no other holder reads, write to read at once. Only of existing shards. errc::not_found when it has none of them.
+  caf::replies_to<atom::change, lease_request>::with<std::vector<lease_grant>>,
+  // Renews all leases of a holder: storage is asked before this is answered. A tier that does not answer in time, or
+  // refuses, is named in the answer. errc::not_found when it has none.
   caf::replies_to<atom::renew, holder_id>::with<lease_renewal>,
   // Gives back a range early (count 0: everything of the volume and holder).
   caf::replies_to<atom::release, holder_id, shard_id, uint64_t>::with<void>,
   // Takes a shard's leases away from whoever holds them, fencing them.
   caf::replies_to<atom::evict, shard_id>::with<void>,
   // A home has changed: tells the holders.
-  caf::reacts_to<atom::refresh, shard_home>, caf::replies_to<atom::list, volume_id>::with<std::vector<lease_info>>>;
+  caf::reacts_to<atom::refresh, shard_home>, caf::replies_to<atom::list, volume_id>::with<std::vector<lease_info>>,
+  // What has happened since the event of that number; at most so many.
+  caf::replies_to<atom::list, uint64_t, uint64_t>::with<lease_history>>;
 
 /// Moves shards between tiers.
 using migration_supervisor_actor = caf::typed_actor<
@@ -138,16 +147,21 @@ using tier_actor = caf::typed_actor<
   caf::replies_to<atom::get>::with<tier_info>,
   // Makes a shard durably (of holes). errc::tier_full, errc::already_exists. (home, shard size in bytes)
   caf::replies_to<atom::create, shard_home, uint64_t>::with<shard_home>,
-  // Storage's part of a lease: activates the shard, raises its fence if the grant's is higher (durable, after
-  // draining), records the grant, and answers with the term it accepts (maybe shorter). errc::stale_epoch for a lower
-  // epoch, errc::not_found, errc::shard_moved.
+  // Storage's part of a lease: raises the shard's fence if the grant's is higher (durable in the node's epoch log, then
+  // in the shard, after draining), records the grant, and answers with the term it accepts: maybe shorter, then with
+  // why. errc::stale_epoch for a lower epoch, errc::deposed, errc::not_found, errc::shard_moved, errc::unavailable (a
+  // move's sink; overloaded).
   caf::replies_to<atom::fence, lease_grant>::with<lease_grant>,
-  // Renewals of a holder's leases on this tier: (holder, term).
-  caf::reacts_to<atom::renew, holder_id, caf::timespan>,
+  // Renews, for as long as it accepts from now on. errc::deposed.
+  caf::replies_to<atom::renew, tier_renewal>::with<std::vector<renewal_terms>>,
   // Leases end (holder, shard; count 0 = all of the holder's): forget them, so that idle shards may passivate.
   caf::reacts_to<atom::release, holder_id, shard_id, uint64_t>,
-  // The outstanding grants, for a new manager: (incarnation).
+  // The outstanding grants, for a new manager: (incarnation). It is durable before the answer; errc::deposed when a
+  // newer one has asked.
   caf::replies_to<atom::inventory, uint64_t>::with<std::vector<lease_grant>>,
+  // It is to be emptied, or (false) no more: terms are short meanwhile, and no shard is made here. Not remembered over
+  // a restart: who drains says it again.
+  caf::reacts_to<atom::drain, bool>,
   // Promises room for a move's sink (shard, bytes), or gives it back (0). errc::tier_full.
   caf::replies_to<atom::reserve, shard_id, uint64_t>::with<void>,
   caf::replies_to<atom::remove, shard_id, generation>::with<void>,

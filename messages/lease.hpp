@@ -17,6 +17,30 @@ inline const char* to_string(lease_mode x) noexcept {
   return x == lease_mode::read ? "read" : x == lease_mode::write ? "write" : "migration";
 }
 
+/// Why a term is shorter than the holder wished. Never renumbered.
+enum class term_limit : uint8_t {
+  none = 0,
+  /// By management: the volume's sensitivity; others have asked for the shard lately.
+  sensitive = 1,
+  contended = 2,
+  /// By storage: the shard is being moved; its tier is being emptied; its tier has more to do than it can.
+  migrating = 3,
+  draining = 4,
+  overloaded = 5,
+};
+
+inline const char* to_string(term_limit x) noexcept {
+  switch (x) {
+  case term_limit::none: return "";
+  case term_limit::sensitive: return "sensitive";
+  case term_limit::contended: return "contended";
+  case term_limit::migrating: return "migrating";
+  case term_limit::draining: return "draining";
+  case term_limit::overloaded: return "overloaded";
+  }
+  return "unknown";
+}
+
 /// Asks for leases on a range of shards of one volume, for one holder.
 struct lease_request {
   holder_id holder;
@@ -44,16 +68,34 @@ struct lease_grant {
   epoch fence;
   /// The holder counts from when it asked, the server from when it answered.
   caf::timespan term{0};
+  term_limit limit = term_limit::none;
+  /// The incarnation of the manager that grants it. Storage refuses those of lower ones than it was asked by.
+  uint64_t manager = 0;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_grant& x) {
-  return f(caf::meta::type_name("varve::lease_grant"), x.id, x.holder, x.home, x.count, x.mode, x.fence, x.term);
+  return f(caf::meta::type_name("varve::lease_grant"), x.id, x.holder, x.home, x.count, x.mode, x.fence, x.term,
+           x.limit, x.manager);
 }
 
-/// The answer to one keep-alive, which renews all leases of a holder.
+/// Leases of a holder that were not renewed: those on one tier.
+struct lease_gap {
+  std::string tier;
+  /// Why: "overloaded: ...", "request_timeout".
+  std::string why;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_gap& x) {
+  return f(caf::meta::type_name("varve::lease_gap"), x.tier, x.why);
+}
+
+/// The answer to one keep-alive, which renews all leases of a holder: storage has confirmed it.
 struct lease_renewal {
+  /// Of all leases but those on the tiers of `gaps`, whose terms go on as they were.
   caf::timespan term{0};
+  std::vector<lease_gap> gaps;
   uint64_t renewed = 0;
   /// What the manager holds for this holder, so that a holder who knows another number asks again: changes with
   /// every grant, release and break.
@@ -62,14 +104,100 @@ struct lease_renewal {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_renewal& x) {
-  return f(caf::meta::type_name("varve::lease_renewal"), x.term, x.renewed, x.revision);
+  return f(caf::meta::type_name("varve::lease_renewal"), x.term, x.gaps, x.renewed, x.revision);
+}
+
+/// Asks storage to renew all leases of a holder on one tier.
+struct holder_renewal {
+  holder_id holder;
+  /// The longest of these leases' terms.
+  caf::timespan term{0};
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, holder_renewal& x) {
+  return f(caf::meta::type_name("varve::holder_renewal"), x.holder, x.term);
+}
+
+/// Renewals of many holders at once.
+struct tier_renewal {
+  /// The manager's incarnation.
+  uint64_t manager = 0;
+  std::vector<holder_renewal> holders;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, tier_renewal& x) {
+  return f(caf::meta::type_name("varve::tier_renewal"), x.manager, x.holders);
+}
+
+/// What storage agrees to for one holder.
+struct renewal_terms {
+  holder_id holder;
+  /// At most what was asked; 0: none of its leases is known here.
+  caf::timespan term{0};
+  term_limit limit = term_limit::none;
+  /// How many of its leases the tier has recorded.
+  uint64_t leases = 0;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, renewal_terms& x) {
+  return f(caf::meta::type_name("varve::renewal_terms"), x.holder, x.term, x.limit, x.leases);
+}
+
+/// What happened to a lease. Never renumbered.
+enum class lease_change : uint8_t { granted = 0, changed = 1, released = 2, broken = 3, expired = 4, refused = 5 };
+
+inline const char* to_string(lease_change x) noexcept {
+  switch (x) {
+  case lease_change::granted: return "granted";
+  case lease_change::changed: return "changed";
+  case lease_change::released: return "released";
+  case lease_change::broken: return "broken";
+  case lease_change::expired: return "expired";
+  case lease_change::refused: return "refused";
+  }
+  return "unknown";
+}
+
+/// One line of `lease watch`.
+struct lease_event {
+  /// Counts from 1 in each life of the manager, without gaps.
+  uint64_t number = 0;
+  /// Seconds since 1970, UTC: for people only.
+  uint64_t at = 0;
+  lease_change what = lease_change::granted;
+  lease_grant grant;
+  /// Of a refusal, and of what storage shortened: why.
+  std::string why;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_event& x) {
+  return f(caf::meta::type_name("varve::lease_event"), x.number, x.at, x.what, x.grant, x.why);
+}
+
+/// What has happened since an event that somebody knows.
+struct lease_history {
+  /// Of the manager; with another one numbers begin anew.
+  uint64_t incarnation = 0;
+  /// Of the newest event there is; 0: none.
+  uint64_t newest = 0;
+  /// In order. Only the latest are kept: a first one that does not follow the one known says that some were lost.
+  std::vector<lease_event> events;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_history& x) {
+  return f(caf::meta::type_name("varve::lease_history"), x.incarnation, x.newest, x.events);
 }
 
 /// One lease for `lease ls`.
 struct lease_info {
   lease_grant grant;
   caf::timespan remaining{0};
-  /// "granted" or "revoking".
+  /// "granting", "granted" or "revoking".
   std::string state;
 };
 

@@ -196,6 +196,11 @@ exit_code varved_node::start(std::string& problem) {
   for (const auto& x : claims_)
     if (x.is_new)
       spdlog::info("event=tier-identified tier={} id={}", log_value(x.tier), x.id);
+  epochs_ = epoch_log_thread::start({.folder = config_.data_dir}, problem);
+  if (!epochs_)
+    return failed;
+  if (!problem.empty())
+    publish_("EPOCH_LOG_DAMAGED", std::exchange(problem, {}));
   if (!start_plane(problem))
     return failed;
   std::map<std::string, std::string> folders;
@@ -210,6 +215,7 @@ exit_code varved_node::start(std::string& problem) {
   context->plane = plane_;
   context->remote = remote_;
   context->fill_random = remote::fill_random;
+  context->epochs = epochs_;
   context->store = catalog_.store;
   context->leadership = catalog_.leadership;
   if (catalog_.file) {
@@ -355,6 +361,7 @@ void varved_node::stop() {
   directory_->clear();
   plane_.reset();
   remote_.reset();
+  epochs_.reset();
   scanner_.reset();
   extracts_.reset();
   catalog_ = {};

@@ -19,6 +19,7 @@
 #include "runtime/recovery/catalog_extract.hpp"
 #include "runtime/recovery/tier_claims.hpp"
 #include "runtime/rpc/rpc_server.hpp"
+#include "runtime/storage/epoch_log.hpp"
 #include "runtime/varved_catalog.hpp"
 #include "runtime/varved_cluster.hpp"
 #include "runtime/varved_folder.hpp"
@@ -92,6 +93,7 @@ private:
   std::vector<tier_claim> claims_;
   /// Null when the node is by itself.
   std::shared_ptr<remote_plane> remote_;
+  std::shared_ptr<epoch_log> epochs_;
   std::shared_ptr<data_plane> plane_;
   std::string ring_;
   std::shared_ptr<tier_scanner> scanner_;

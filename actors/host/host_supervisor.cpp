@@ -38,6 +38,7 @@ host_supervisor_self::behavior_type host_supervisor_state::make_behavior(context
   look();
   return {
     [this](atom::revoke, shard_id first, uint64_t count) { return revoke(first, count); },
+    [this](atom::change, shard_id shard) { return lower(shard); },
     [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::attach, volume_id volume, bool shared) { return attach(volume, shared); },
     [this](atom::detach, volume_id volume, bool force) { return detach(volume, force); },
@@ -65,7 +66,16 @@ actor_facts host_supervisor_state::facts() const {
 caf::result<void> host_supervisor_state::revoke(shard_id first, uint64_t count) {
   if (auto agent = children_->get<vm_agent_actor>(path::vm_agent(first.volume.value())))
     return self_->delegate(agent, atom::revoke_v, first, count);
-  // None now, but what the one before gave the data path may still be there. Its successor asks for its own.
+  return drop(first, count);
+}
+
+caf::result<void> host_supervisor_state::lower(shard_id shard) {
+  if (auto agent = children_->get<vm_agent_actor>(path::vm_agent(shard.volume.value())))
+    return self_->delegate(agent, atom::change_v, shard);
+  return drop(shard, 1);
+}
+
+caf::typed_response_promise<void> host_supervisor_state::drop(shard_id first, uint64_t count) {
   auto promise = self_->make_response_promise<void>();
   context_->plane->drop_routes(first.volume, first.index, count, returning<errc>(self_, [promise](errc status) mutable {
                                  if (status == errc::none || status == errc::not_found)

@@ -41,6 +41,9 @@ private:
   actor_facts facts() const;
 
   caf::result<void> revoke(shard_id first, uint64_t count);
+  caf::result<void> lower(shard_id shard);
+  /// No agent is there now, but what the one before gave the data path may be. Its successor asks for its own.
+  caf::typed_response_promise<void> drop(shard_id first, uint64_t count);
   void refresh(const shard_home& home);
   void look();
   void restore(uint64_t round);

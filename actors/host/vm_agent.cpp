@@ -66,6 +66,7 @@ vm_agent_self::behavior_type vm_agent_state::make_behavior(context_ptr context, 
   open(open_round_);
   return {
     [this](atom::revoke, shard_id first, uint64_t count) { return revoke(first, count); },
+    [this](atom::change, shard_id shard) { return lower(shard); },
     [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::get) { return get(); },
     [this](atom::resize, uint64_t size_bytes) { return resize(size_bytes); },
@@ -230,22 +231,47 @@ void vm_agent_state::acquire(const need_book::range& range) {
                               range.write ? lease_mode::write : lease_mode::read,
                               context_->options.leases.term};
   const auto& options = context_->options;
-  self_
-    ->request(manager, options.leases.acquire_timeout + options.request_timeout, atom::acquire_v, request,
-              caf::actor_cast<lease_holder_actor>(self_))
-    .then(
-      [this, number, range, asked_at](const std::vector<lease_grant>& grants) {
-        if (!answered(number))
-          return;
-        granted(range, asked_at, grants);
-        pump();
-      },
-      [this, number, range](const caf::error& e) {
-        if (!answered(number))
-          return;
-        refused(range, e);
-        pump();
+  const auto patience = options.leases.acquire_timeout + options.request_timeout;
+  auto on_granted = [this, number, range, asked_at](const std::vector<lease_grant>& grants) {
+    if (!answered(number))
+      return;
+    granted(range, asked_at, grants);
+    pump();
+  };
+  auto on_refused = [this, number, range](const caf::error& e) {
+    if (!answered(number))
+      return;
+    refused(range, e);
+    pump();
+  };
+  if (range.write && reads_all(range)) {
+    // Reading goes on meanwhile, whatever comes of it.
+    self_->request(manager, patience, atom::change_v, request)
+      .then(on_granted, [this, number, range, on_refused](const caf::error& e) {
+        if (code_of(e) != errc::not_found) {
+          on_refused(e);
+        } else if (answered(number)) {
+          // The manager does not know that we read. Then as if we did not.
+          forget(range);
+          acquire(range);
+        }
       });
+    return;
+  }
+  self_->request(manager, patience, atom::acquire_v, request, caf::actor_cast<lease_holder_actor>(self_))
+    .then(on_granted, on_refused);
+}
+
+bool vm_agent_state::reads_all(const need_book::range& range) const {
+  for (uint64_t i = 0; i < range.count; ++i)
+    if (auto at = held_.find({range.first + i, true}); at == held_.end() || at->second.writable)
+      return false;
+  return true;
+}
+
+void vm_agent_state::forget(const need_book::range& range) {
+  for (uint64_t i = 0; i < range.count; ++i)
+    held_.erase({range.first + i, true});
 }
 
 void vm_agent_state::on_down(const caf::down_msg& x) {
@@ -382,6 +408,30 @@ caf::typed_response_promise<void> vm_agent_state::revoke(shard_id first, uint64_
   return promise;
 }
 
+caf::typed_response_promise<void> vm_agent_state::lower(shard_id shard) {
+  auto promise = self_->make_response_promise<void>();
+  revision_known_ = false;
+  const route_key key{shard.index.value(), true};
+  auto held = held_.find(key);
+  if (held == held_.end() || !held->second.writable) {
+    deliver_done(promise);
+    return promise;
+  }
+  held->second.writable = false;
+  // Without a route nothing begins, and all that has begun is over when this is done; then reading goes on.
+  context_->plane->drop_routes(volume_, shard.index, 1,
+                               returning<errc>(self_, [this, key, promise](errc status) mutable {
+                                 if (status != errc::none && status != errc::not_found) {
+                                   promise.deliver(make_error(status, "dropping a route"));
+                                   return;
+                                 }
+                                 if (auto at = held_.find(key); at != held_.end() && !at->second.writable)
+                                   context_->plane->set_routes(volume_, {at->second});
+                                 deliver_done(promise);
+                               }));
+  return promise;
+}
+
 void vm_agent_state::refresh(const shard_home& home) {
   auto at = held_.find({home.id.index.value(), true});
   if (at == held_.end() || at->second.generation >= home.of)
@@ -430,18 +480,37 @@ void vm_agent_state::renew(uint64_t round) {
 }
 
 void vm_agent_state::renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x) {
-  renew_attempts_ = 0;
-  keep_alive_within(context_->options.leases.renew_every(x.term));
+  if (x.gaps.empty())
+    renew_attempts_ = 0;
+  keep_alive_within(x.gaps.empty()
+                      ? context_->options.leases.renew_every(x.term)
+                      : std::min(context_->options.leases.renew_every(x.term), back_off(renew_attempts_++)));
   // Another manager, or another count of what we have than when nothing was under way: something of ours has ended
   // without a word, and an extension would hide it. Absent shards have no fence in storage that would catch that.
   const bool same = (!manager_ || manager == manager_) && (!revision_known_ || revision_ == x.revision);
   manager_ = manager;
   revision_ = x.revision;
   revision_known_ = book_.in_flight() == 0;
-  if (same)
-    context_->plane->extend_routes(volume_, asked_at + x.term - context_->options.leases.drift_bound);
-  else
+  if (!same) {
     acquire_all_again();
+    return;
+  }
+  const auto until = asked_at + x.term - context_->options.leases.drift_bound;
+  std::vector<route> extended;
+  for (auto& [key, held] : held_) {
+    if (!x.gaps.empty() &&
+        (!held.exists || std::any_of(x.gaps.begin(), x.gaps.end(), [&](auto& gap) { return gap.tier == held.tier; })))
+      // Ends when it would have. So does a run: set anew, it would cover shards that were made inside, whose routes the
+      // data plane may have dropped; they would read as zeros.
+      continue;
+    held.valid_until = std::max(held.valid_until, until);
+    if (!x.gaps.empty())
+      extended.push_back(held);
+  }
+  if (x.gaps.empty())
+    context_->plane->extend_routes(volume_, until);
+  else if (!extended.empty())
+    context_->plane->set_routes(volume_, std::move(extended));
 }
 
 void vm_agent_state::acquire_all_again() {

@@ -45,6 +45,7 @@ private:
   caf::typed_response_promise<void> resize(uint64_t size_bytes);
   caf::typed_response_promise<void> detach(bool force);
   caf::typed_response_promise<void> revoke(shard_id first, uint64_t count);
+  caf::typed_response_promise<void> lower(shard_id shard);
   void refresh(const shard_home& home);
   void need(const std::vector<route_need>& needs);
 
@@ -55,6 +56,9 @@ private:
   void pump();
   actor_facts facts() const;
   void acquire(const need_book::range& range);
+  /// Whether all of a range exists and is leased for reading.
+  bool reads_all(const need_book::range& range) const;
+  void forget(const need_book::range& range);
   /// Of the acquire that was numbered so: whether it still waits for its answer. From now on it does not.
   bool answered(uint64_t number) { return acquiring_.erase(number) > 0; }
   void on_down(const caf::down_msg& x);

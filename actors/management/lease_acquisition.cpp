@@ -55,9 +55,15 @@ void lease_manager_state::begin(uint64_t id) {
         attached_at(record);
         const auto& leases = context_->options.leases;
         x.shard_size = record.spec.shard_size;
-        x.term = record.spec.sensitive == sensitivity::high ? leases.term_sensitive : leases.term;
-        if (x.request.term.count() > 0)
-          x.term = std::min(x.term, x.request.term);
+        x.term = leases.term;
+        if (record.spec.sensitive == sensitivity::high) {
+          x.term = leases.term_sensitive;
+          x.limit = term_limit::sensitive;
+        }
+        if (x.request.term.count() > 0 && x.request.term < x.term) {
+          x.term = x.request.term;
+          x.limit = term_limit::none;
+        }
         // Beside another attachment a holder is not alone: the other may read a run of shards that this one would make,
         // and storage knows nothing of runs.
         const bool alone = record.attachments.size() == 1 || x.request.mode == lease_mode::read;
@@ -138,6 +144,10 @@ void lease_manager_state::divide(uint64_t id, const shard_map_part& part) {
   // A run reaches beyond what was asked, but begins within.
   if (x.pieces.size() < pieces_max && next < asked_end)
     absent(next, part.end.value());
+  if (x.held_only)
+    std::erase_if(x.pieces, [&](const piece& p) {
+      return !p.home.exists() || table_.of_holder(x.request.holder, p.home.id, 1).empty();
+    });
   if (x.pieces.empty()) {
     finish(id, make_error(errc::not_found, "no shard of the range exists"));
     return;
@@ -198,10 +208,16 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
                            context_->now() + x.term + context_->options.leases.drift_bound, x.term);
   if (!claim.conflicts.empty()) {
     p.at = piece::state::waiting;
+    if (p.home.exists() && x.request.mode != lease_mode::migration)
+      table_.contend(p.home.id, context_->now() + context_->options.leases.term);
     // A migration gives way to nobody and needs nobody to: another one's is waited for, not broken.
     for (auto other : claim.conflicts)
-      if (const auto* row = table_.find(other); row->mode != lease_mode::migration && !row->revoking)
-        revoke(other);
+      if (const auto* row = table_.find(other); row->mode != lease_mode::migration && !row->revoking) {
+        if (x.request.mode == lease_mode::read && row->mode == lease_mode::write && row->granted)
+          lower(other);
+        else
+          revoke(other);
+      }
     return;
   }
   p.lease = claim.id;
@@ -211,8 +227,10 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
   }
   p.at = piece::state::granted;
   changed(x.request.holder);
-  if (living_->actors.count(claim.id) == 0)
+  if (living_->actors.count(claim.id) == 0) {
+    note(lease_change::granted, table_.grant(claim.id));
     start_lease(claim.id);
+  }
 }
 
 void lease_manager_state::fence(uint64_t id, size_t i) {
@@ -223,6 +241,11 @@ void lease_manager_state::fence(uint64_t id, size_t i) {
   grant.home = p.home;
   grant.mode = x.request.mode == lease_mode::read ? grant.mode : x.request.mode;
   grant.term = x.term;
+  grant.limit = x.limit;
+  if (table_.contended(p.home.id, context_->now()) && context_->options.leases.term_sensitive < x.term) {
+    grant.term = context_->options.leases.term_sensitive;
+    grant.limit = term_limit::contended;
+  }
   auto tier = context_->directory->get<tier_actor>(path::tier(p.home.tier));
   if (!tier) {
     fence_failed(id, i, make_error(errc::unavailable, path::tier(p.home.tier)));
@@ -231,9 +254,8 @@ void lease_manager_state::fence(uint64_t id, size_t i) {
   const auto lease = p.lease;
   self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
     .then(
-      [this, id, i, step, from = tier.address()](const lease_grant& agreed) {
+      [this, id, i, step](const lease_grant& agreed) {
         if (find_piece(id, i, step)) {
-          recorded(agreed, from);
           fenced(id, i, agreed);
           settle(id);
         }
@@ -258,7 +280,11 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
   }
   const auto term = std::min(agreed.term, x.term);
   const bool is_new = !row->granted;
-  table_.agree(p.lease, context_->now() + term + context_->options.leases.drift_bound, term, agreed.mode);
+  const bool is_changed = row->agreed != agreed.mode || row->limit != agreed.limit;
+  table_.agree(p.lease, {context_->now() + term + context_->options.leases.drift_bound, term, x.term, agreed.limit},
+               agreed.mode);
+  if (is_new || is_changed)
+    note(is_new ? lease_change::granted : lease_change::changed, table_.grant(p.lease));
   if (is_new || row->mode != agreed.mode)
     changed(x.request.holder);
   if (living_->actors.count(p.lease) == 0)
@@ -279,6 +305,10 @@ void lease_manager_state::fence_failed(uint64_t id, size_t i, const caf::error& 
       fence(id, i);
       return;
     }
+    break;
+  case errc::deposed:
+    // Whatever it has granted counts no more.
+    self_->quit(e);
     break;
   case errc::shard_moved:
   case errc::not_found:
@@ -372,6 +402,11 @@ void lease_manager_state::fail(uint64_t id, size_t i, errc code, std::string why
   p.at = piece::state::failed;
   p.refused = code;
   p.why = std::move(why);
+  lease_grant asked;
+  asked.holder = acquisitions_.at(id).request.holder;
+  asked.home = p.home;
+  asked.mode = acquisitions_.at(id).request.mode;
+  note(lease_change::refused, std::move(asked), std::string{to_string(code)} + ": " + p.why);
 }
 
 void lease_manager_state::settle(uint64_t id) {
@@ -421,8 +456,21 @@ void lease_manager_state::finish(uint64_t id, caf::error refused) {
     }
     grants.push_back(std::move(grant));
   }
-  handles_[x.request.holder] = x.holder;
+  if (x.holder)
+    handles_[x.request.holder] = x.holder;
   x.promise.deliver(std::move(grants));
+}
+
+void lease_manager_state::look_at_time() {
+  if (timing_)
+    return;
+  const auto now = context_->now();
+  while (!acquisitions_.empty() && acquisitions_.begin()->second.until <= now)
+    time_over(acquisitions_.begin()->first);
+  if (acquisitions_.empty())
+    return;
+  timing_ = true;
+  self_->delayed_send(self_, std::max<caf::timespan>(acquisitions_.begin()->second.until - now, 1ms), atom::stop_v);
 }
 
 void lease_manager_state::time_over(uint64_t id) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "actors/cluster/leading.hpp"
 #include "actors/supervision/children.hpp"
 #include "messages/errors.hpp"
 #include "runtime/caf/reporting.hpp"
@@ -18,6 +19,8 @@ constexpr caf::timespan retry_after = 200ms;
 constexpr caf::timespan look_every = 1s;
 /// Acquisitions under way, those that wait included.
 constexpr size_t acquisitions_max = 10'000;
+/// Events kept for `lease watch`: some 250 bytes each.
+constexpr size_t history_max = 4096;
 
 std::string path_of(lease_id id) {
   return path::leases + "/" + std::to_string(id.value());
@@ -33,6 +36,7 @@ lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_poi
 lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
   living_ = std::make_shared<living>();
+  led_as_ = leads_as(*context_);
   const auto& leases = context_->options.leases;
   unknown_until_ = context_->now() + std::max(leases.term, leases.term_sensitive) + leases.drift_bound;
   wait_until_ = context_->now() + context_->options.request_timeout / 2;
@@ -50,20 +54,27 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
   self_->delayed_send(self_, look_every, atom::verify_v);
   return {
     [this](atom::acquire, lease_request& request, lease_holder_actor& holder) { return acquire(request, holder); },
+    [this](atom::change, lease_request& request) { return change(request); },
     [this](atom::renew, holder_id holder) { return renew(holder); },
     [this](atom::release, holder_id holder, shard_id first, uint64_t count) { release(holder, first, count); },
     [this](atom::evict, shard_id shard) { return evict(shard); },
     [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::list, volume_id volume) { return list(volume); },
+    [this](atom::list, uint64_t after, uint64_t limit) { return history(after, limit); },
     [this](atom::expire, lease_id id) { expired(id); },
     [this](atom::revoke, lease_id id) { revoke(id); },
     [this](atom::release, lease_id id, bool clean) { revoked(id, clean); },
+    [this](atom::change, lease_id id, bool clean) { lowered(id, clean); },
+    [this](atom::renew, uint64_t id) { renewal_time_over(id); },
     [this](atom::tick) {
       asking_again_ = false;
       take_over();
     },
     [this](atom::verify) { look_for_tiers(); },
-    [this](atom::stop, uint64_t id) { time_over(id); },
+    [this](atom::stop) {
+      timing_ = false;
+      look_at_time();
+    },
     [this](atom::resume, uint64_t id) {
       if (id == woken_soon)
         waking_soon_ = false;
@@ -85,6 +96,7 @@ actor_facts lease_manager_state::facts() const {
           count_fact("holders", handles_.size()),
           count_fact("acquisitions", acquisitions_.size()),
           count_fact("evictions", evictions_.size()),
+          count_fact("renewals", renewals_.size()),
           count_fact("inventories-missing", inventory_open_.size())};
 }
 
@@ -94,7 +106,7 @@ actor_facts lease_manager_state::facts() const {
 void lease_manager_state::take_over() {
   if (incarnation_ == 0) {
     auto again = [this](const caf::error& e) {
-      if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format)
+      if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format || leads_as(*context_) != led_as_)
         self_->quit(e);
       else
         ask_again();
@@ -107,11 +119,19 @@ void lease_manager_state::take_over() {
     self_->request(catalog, context_->options.request_timeout, atom::get_v)
       .then(
         [this](uint64_t incarnation) {
+          if (incarnation_ != 0)
+            return; // asked twice
           incarnation_ = incarnation;
           table_ = lease_table{incarnation};
           take_over();
         },
-        again);
+        [this, again](const caf::error& e) {
+          // Storage knows a newer manager, and the catalog does not take this one's word either.
+          if (refused_ && code_of(e) == errc::unavailable)
+            self_->quit(e);
+          else
+            again(e);
+        });
     return;
   }
   for (const auto& tier : inventory_open_)
@@ -126,11 +146,12 @@ void lease_manager_state::ask_again() {
 }
 
 void lease_manager_state::take_inventory(const std::string& name) {
-  auto again = [this, name](const caf::error& e) {
+  auto again = [this, name, asked = incarnation_](const caf::error& e) {
+    if (asked != incarnation_)
+      return; // of what this manager was called before
     inventory_asked_.erase(name);
-    if (code_of(e) == errc::stale_epoch) {
-      // There is a newer manager: this one must not grant anything any more.
-      self_->quit(e);
+    if (code_of(e) == errc::deposed) {
+      refused(e);
       return;
     }
     ask_again();
@@ -143,7 +164,9 @@ void lease_manager_state::take_inventory(const std::string& name) {
   inventory_asked_.insert(name);
   self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
     .then(
-      [this, name, tier](const std::vector<lease_grant>& grants) {
+      [this, name, tier, asked = incarnation_](const std::vector<lease_grant>& grants) {
+        if (asked != incarnation_)
+          return;
         inventory_asked_.erase(name);
         if (inventory_open_.erase(name) == 0)
           return;
@@ -155,7 +178,6 @@ void lease_manager_state::take_inventory(const std::string& name) {
           // From its next renewal on the shorter one, until it asks again: the volume's sensitivity is not known here.
           x.term = std::min(options.term, options.term_sensitive);
           table_.adopt(x, context_->now() + full + options.drift_bound);
-          recorded(x, tier.address());
           for (auto id : table_.of_holder(x.holder, x.home.id, 1))
             if (living_->actors.count(id) == 0)
               start_lease(id);
@@ -179,19 +201,38 @@ void lease_manager_state::look_for_tiers() {
     // this table knows.
     heard_by_[name] = tier.address();
     self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
-      .then([](const std::vector<lease_grant>&) {},
-            [this, name](const caf::error& e) {
-              if (code_of(e) == errc::stale_epoch)
-                self_->quit(e);
-              else
-                heard_by_[name] = {};
-            });
-    for (auto& [holder, by] : recorded_by_)
-      if (auto at = by.find(name); at != by.end() && !(at->second == tier.address())) {
-        at->second = tier.address();
-        record_again(holder, name, tier);
-      }
+      .then(
+        [this, name](const std::vector<lease_grant>&) {
+          for (auto holder : table_.holders_on(name))
+            record_again(holder, name);
+        },
+        [this, name, asked = incarnation_](const caf::error& e) {
+          if (asked != incarnation_)
+            return;
+          if (code_of(e) == errc::deposed)
+            refused(e);
+          else
+            heard_by_[name] = {};
+        });
   }
+}
+
+void lease_manager_state::refused(const caf::error& e) {
+  if (ready() || leads_as(*context_) != led_as_) {
+    // There is a newer manager: this one must not grant anything any more.
+    self_->quit(e);
+    return;
+  }
+  // Or the catalog is an older one, rebuilt or brought back, and storage has seen more managers than it knows of.
+  // Nothing has been granted yet: with the catalog's leave this one is the newest. Who leads the catalog no more gets
+  // none: what it writes there is compared with the leader's key.
+  refused_ = true;
+  incarnation_ = 0;
+  inventory_asked_.clear();
+  heard_by_.clear();
+  for (const auto& x : context_->options.tiers)
+    inventory_open_.insert(x.store.name);
+  self_->send(self_, atom::tick_v);
 }
 
 bool lease_manager_state::ready() const {
@@ -220,73 +261,43 @@ caf::typed_response_promise<std::vector<lease_grant>> lease_manager_state::acqui
   if (auto known = handles_.find(request.holder); known != handles_.end())
     known->second = x.holder;
   x.promise = promise;
-  self_->delayed_send(self_, context_->options.leases.acquire_timeout, atom::stop_v, id);
+  x.until = context_->now() + context_->options.leases.acquire_timeout;
+  look_at_time();
   begin(id);
   return promise;
 }
 
-caf::result<lease_renewal> lease_manager_state::renew(holder_id holder) {
+caf::result<std::vector<lease_grant>> lease_manager_state::change(lease_request& request) {
   if (!ready())
     return make_error(errc::unavailable, "the lease manager is starting");
-  const auto ids = table_.of_holder(holder);
-  const auto& options = context_->options.leases;
-  const auto renewed = table_.renew(holder, context_->now(), options.drift_bound);
-  if (renewed == 0)
-    return make_error(errc::not_found, "holder " + std::to_string(holder.value()) + " has no leases");
-  lease_renewal result;
-  result.term = options.term;
-  std::set<std::string> tiers;
-  for (auto id : ids) {
+  if (request.mode == lease_mode::migration)
+    return make_error(errc::invalid_argument, "a lease cannot become a migration's");
+  lease_holder_actor holder;
+  for (auto id : table_.of_holder(request.holder, request.first, request.count)) {
     const auto* row = table_.find(id);
-    // What storage has not agreed to yet has no term: it must not end what the holder has.
-    if (row->granted)
-      result.term = std::min(result.term, row->term);
-    if (row->exists())
-      tiers.insert(table_.grant(id).home.tier);
-  }
-  // Before the answer: storage must not end what the holder still counts on.
-  for (const auto& name : tiers)
-    if (auto tier = context_->directory->get<tier_actor>(path::tier(name))) {
-      auto& last_told = recorded_by_[holder].try_emplace(name, tier.address()).first->second;
-      if (last_told != tier.address()) {
-        last_told = tier.address();
-        record_again(holder, name, tier);
-      }
-      self_->send(tier, atom::renew_v, holder, result.term + options.drift_bound);
-    }
-  result.renewed = renewed;
-  result.revision = (incarnation_ << 32) + revisions_[holder];
-  return result;
-}
-
-void lease_manager_state::recorded(const lease_grant& x, const caf::actor_addr& tier) {
-  if (table_.holds(x.holder))
-    recorded_by_[x.holder].try_emplace(x.home.tier, tier);
-}
-
-void lease_manager_state::record_again(holder_id holder, const std::string& tier_name, const tier_actor& tier) {
-  for (auto id : table_.of_holder(holder)) {
-    const auto* row = table_.find(id);
-    if (!row->exists() || !row->granted || row->revoking)
+    if (!row->exists() || !row->granted || row->mode == lease_mode::migration)
       continue;
-    auto grant = table_.grant(id);
-    if (grant.home.tier != tier_name)
-      continue;
-    self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-      .then([](const lease_grant&) {},
-            [this, holder, tier_name](const caf::error&) {
-              // With the next keep-alive again; what storage refuses for good, it refuses to the holder's I/O too.
-              if (auto at = recorded_by_.find(holder); at != recorded_by_.end())
-                at->second[tier_name] = caf::actor_addr{};
-            });
+    holder = handle_of(*row);
+    if (request.mode == lease_mode::read)
+      table_.lower(id);
   }
+  if (!holder)
+    return make_error(errc::not_found, "holder " + std::to_string(request.holder.value()) + " has no lease to change");
+  // What it has stays, whatever comes of this: storage hears of the new mode, or the claim is given up.
+  const auto before = next_;
+  auto promise = acquire(request, holder);
+  if (auto at = acquisitions_.find(before + 1); at != acquisitions_.end())
+    at->second.held_only = true;
+  return promise;
 }
 
 void lease_manager_state::release(holder_id holder, shard_id first, uint64_t count) {
   std::set<std::string> tiers;
   for (auto id : table_.of_holder(holder, first, count)) {
-    if (const auto* row = table_.find(id); row->exists())
-      tiers.insert(table_.grant(id).home.tier);
+    auto grant = table_.grant(id);
+    if (grant.home.exists())
+      tiers.insert(grant.home.tier);
+    note(lease_change::released, std::move(grant));
     end(id, true);
   }
   // Storage forgets by range, too: 0 is all of the holder's, which may have other volumes only in theory.
@@ -336,6 +347,7 @@ void lease_manager_state::evicted(uint64_t id) {
         lease_grant fence;
         fence.home = part.homes.front();
         fence.fence = table_.next_epoch();
+        fence.manager = incarnation_;
         auto tier = context_->directory->get<tier_actor>(path::tier(fence.home.tier));
         if (!tier) {
           x.promise.deliver(make_error(errc::unavailable, path::tier(fence.home.tier)));
@@ -372,12 +384,31 @@ void lease_manager_state::refresh(const shard_home& home) {
     auto grant = table_.grant(id);
     if (auto tier = context_->directory->get<tier_actor>(path::tier(grant.home.tier)))
       self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-        .then([this, from = tier.address()](const lease_grant& x) { recorded(x, from); },
+        .then([](const lease_grant&) {},
               [this, id](const caf::error& e) {
                 context_->publish("LEASE_NOT_RECORDED",
                                   "lease " + std::to_string(id.value()) + " at the shard's new home: " + context_of(e));
               });
   }
+}
+
+void lease_manager_state::note(lease_change what, lease_grant grant, std::string why) {
+  if (why.empty() && grant.limit != term_limit::none)
+    why = std::string{"term shortened: "} + to_string(grant.limit);
+  if (history_.size() >= history_max)
+    history_.pop_front();
+  history_.push_back({++happened_, context_->wall_seconds(), what, std::move(grant), std::move(why)});
+}
+
+lease_history lease_manager_state::history(uint64_t after, uint64_t limit) const {
+  lease_history result;
+  result.incarnation = incarnation_;
+  result.newest = happened_;
+  auto at = std::lower_bound(history_.begin(), history_.end(), after + 1,
+                             [](const lease_event& x, uint64_t number) { return x.number < number; });
+  const auto count = std::min<uint64_t>(limit, static_cast<uint64_t>(history_.end() - at));
+  result.events.assign(at, at + static_cast<std::ptrdiff_t>(count));
+  return result;
 }
 
 std::vector<lease_info> lease_manager_state::list(volume_id volume) const {
@@ -413,8 +444,8 @@ void lease_manager_state::revoke(lease_id id) {
   // One that storage has not agreed to yet is revoked by whoever waits, once it has.
   if (!row || actor == living_->actors.end())
     return;
-  if (row->mode != lease_mode::migration && handles_.count(row->holder) == 0 && hosts_.count(row->holder) == 0) {
-    find_host(id);
+  if (is_unknown(*row)) {
+    find_host(id, false);
     return;
   }
   table_.revoking(id);
@@ -425,6 +456,44 @@ void lease_manager_state::revoke(lease_id id) {
   }
   self_->send(caf::actor_cast<lease_actor>(actor->second), atom::revoke_v, holder, row->first, row->count,
               context_->options.leases.grace);
+}
+
+void lease_manager_state::lower(lease_id id) {
+  const auto* row = table_.find(id);
+  auto actor = living_->actors.find(id);
+  if (!row || actor == living_->actors.end())
+    return;
+  if (is_unknown(*row)) {
+    find_host(id, true);
+    return;
+  }
+  if (auto holder = handle_of(*row))
+    self_->send(caf::actor_cast<lease_actor>(actor->second), atom::change_v, holder, row->first,
+                context_->options.leases.grace);
+  else
+    revoke(id);
+}
+
+void lease_manager_state::lowered(lease_id id, bool clean) {
+  const auto* row = table_.find(id);
+  if (!row || row->revoking)
+    return;
+  if (!clean) {
+    revoke(id);
+    return;
+  }
+  table_.lower(id);
+  changed(row->holder);
+  auto grant = table_.grant(id);
+  note(lease_change::changed, grant, "others read");
+  // Others wait until storage knows, too; were it not to answer, the lease is as good as broken.
+  auto tier = context_->directory->get<tier_actor>(path::tier(grant.home.tier));
+  if (!tier) {
+    revoke(id);
+    return;
+  }
+  self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
+    .then([this](const lease_grant&) { wake_later(); }, [this, id](const caf::error&) { revoke(id); });
 }
 
 void lease_manager_state::revoked(lease_id id, bool clean) {
@@ -441,6 +510,7 @@ void lease_manager_state::revoked(lease_id id, bool clean) {
     context_->publish("LEASE_BROKEN", "holder " + std::to_string(row->holder.value()) + " did not give back shard " +
                                         std::to_string(row->first.volume.value()) + "." +
                                         std::to_string(row->first.index.value()) + " in time");
+  note(clean ? lease_change::released : lease_change::broken, table_.grant(id), clean ? "asked to give way" : "");
   // What is broken for good is told to storage, which may then passivate the shard.
   if (row->exists())
     if (auto tier = context_->directory->get<tier_actor>(path::tier(table_.grant(id).home.tier)))
@@ -464,6 +534,7 @@ void lease_manager_state::expired(lease_id id) {
     context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard " +
                                          std::to_string(row->first.volume.value()) + "." +
                                          std::to_string(row->first.index.value()));
+    note(lease_change::expired, table_.grant(id));
     end(id, false);
   }
 }
@@ -492,7 +563,6 @@ void lease_manager_state::end(lease_id id, bool clean) {
     handles_.erase(holder);
     hosts_.erase(holder);
     revisions_.erase(holder);
-    recorded_by_.erase(holder);
   }
   wake_later();
 }
@@ -523,6 +593,10 @@ void lease_manager_state::lease_down(const caf::down_msg& x) {
     revoke(id);
 }
 
+bool lease_manager_state::is_unknown(const lease_row& x) const {
+  return x.mode != lease_mode::migration && handles_.count(x.holder) == 0 && hosts_.count(x.holder) == 0;
+}
+
 lease_holder_actor lease_manager_state::handle_of(const lease_row& x) const {
   if (auto at = handles_.find(x.holder); at != handles_.end())
     return at->second;
@@ -541,15 +615,17 @@ void lease_manager_state::attached_at(const volume_record& record) {
       hosts_[x.holder] = x.host;
 }
 
-void lease_manager_state::find_host(lease_id id) {
+void lease_manager_state::find_host(lease_id id, bool to_read) {
   const auto* row = table_.find(id);
   const auto holder = row->holder;
   const auto volume = row->first.volume;
-  auto known = [this, id, holder](const std::string& host) {
+  auto known = [this, id, holder, to_read](const std::string& host) {
     if (!table_.holds(holder))
       return;
     hosts_.try_emplace(holder, host);
-    if (table_.find(id))
+    if (to_read)
+      lower(id);
+    else
       revoke(id);
   };
   auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);

@@ -16,11 +16,13 @@
 namespace varve {
 
 /// The interface, what leases report, and what the actor says to itself: ask a run's holder again; start (again) an
-/// inventory; look whether a tier has come back; the time of an acquisition is over; its pieces are tried again.
+/// inventory; look whether a tier has come back; the time of an acquisition is over, or of a renewal; its pieces are
+/// tried again.
 using lease_manager_self =
   lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
+                              caf::reacts_to<atom::change, lease_id, bool>, caf::reacts_to<atom::renew, uint64_t>,
                               caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
-                              caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop, uint64_t>,
+                              caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop>,
                               caf::reacts_to<atom::resume, uint64_t>>::extend_with<inspected_actor>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
@@ -62,11 +64,33 @@ private:
     lease_request request;
     lease_holder_actor holder;
     caf::typed_response_promise<std::vector<lease_grant>> promise;
+    /// Until then it may wait.
+    boot_time until{0};
     caf::timespan term{0};
+    term_limit limit = term_limit::none;
     uint64_t shard_size = 0;
+    /// Only of what the holder has already, and exists: a change of mode.
+    bool held_only = false;
     /// Something has ended since it began to wait.
     bool again = false;
     std::vector<piece> pieces;
+  };
+
+  /// A holder's keep-alive, while its tiers are asked.
+  struct renewing {
+    holder_id holder;
+    caf::typed_response_promise<lease_renewal> promise;
+    /// Tiers that have not answered.
+    std::set<std::string> open;
+    std::vector<lease_gap> gaps;
+    size_t renewed = 0;
+    caf::timespan term = caf::timespan::max();
+  };
+
+  /// One question to a tier is under way at a time; the next takes all that has come meanwhile.
+  struct renewal_queue {
+    bool asked = false;
+    std::vector<uint64_t> waiting;
   };
 
   struct eviction {
@@ -84,16 +108,31 @@ private:
   void take_over();
   void take_inventory(const std::string& tier);
   void ask_again();
+  /// Storage was asked by a manager of a higher number.
+  void refused(const caf::error& e);
   bool ready() const;
 
   // The interface.
   caf::typed_response_promise<std::vector<lease_grant>> acquire(lease_request& request, lease_holder_actor& holder);
-  caf::result<lease_renewal> renew(holder_id holder);
+  caf::result<std::vector<lease_grant>> change(lease_request& request);
+  caf::typed_response_promise<lease_renewal> renew(holder_id holder);
   void release(holder_id holder, shard_id first, uint64_t count);
   caf::typed_response_promise<void> evict(shard_id shard);
   void refresh(const shard_home& home);
   std::vector<lease_info> list(volume_id volume) const;
+  lease_history history(uint64_t after, uint64_t limit) const;
   actor_facts facts() const;
+
+  // Renewing (lease_renewal.cpp).
+  void ask_renewals(const std::string& tier);
+  void tier_renewed(const std::string& tier, const std::vector<uint64_t>& ids, const std::vector<renewal_terms>& terms);
+  void tier_failed(const std::string& tier, const std::vector<uint64_t>& ids, const caf::error& e);
+  /// A part of a renewal is answered, or (with `why`) is not.
+  void settle_renewal(uint64_t id, const std::string& tier, const std::string& why);
+  void renewal_time_over(uint64_t id);
+  void finish_renewal(uint64_t id);
+  /// Tells a tier again what a holder has there.
+  void record_again(holder_id holder, const std::string& tier);
 
   // Acquiring, step by step (lease_acquisition.cpp); each finds its acquisition, and its piece by step.
   void begin(uint64_t id);
@@ -113,11 +152,16 @@ private:
   void settle(uint64_t id);
   void finish(uint64_t id, caf::error refused);
   void time_over(uint64_t id);
+  /// Ends those whose time is over, and waits for the next: one timer for all, since all may wait as long.
+  void look_at_time();
   piece* find_piece(uint64_t id, size_t i, uint64_t step);
 
   // Leases.
   void start_lease(lease_id id);
   void revoke(lease_id id);
+  /// Asks the holder to go on with reading only, so that others may read, too.
+  void lower(lease_id id);
+  void lowered(lease_id id, bool clean);
   void revoked(lease_id id, bool clean);
   void expired(lease_id id);
   void end(lease_id id, bool clean);
@@ -127,14 +171,14 @@ private:
   void wake_later();
   /// After a while: for what cannot be had at the moment.
   void wake_soon();
-  /// A tier, in this life of its actor, has recorded a lease of a holder.
-  void recorded(const lease_grant& x, const caf::actor_addr& tier);
-  /// Tells a tier again what a holder has there.
-  void record_again(holder_id holder, const std::string& tier_name, const tier_actor& tier);
+  /// For `lease watch`.
+  void note(lease_change what, lease_grant grant, std::string why = {});
   void changed(holder_id holder) { revisions_[holder] = ++changes_; }
   lease_holder_actor handle_of(const lease_row& x) const;
-  /// Who is meant by a holder that was learnt from storage: then its lease is revoked.
-  void find_host(lease_id id);
+  /// Whether the holder was learnt from storage, and nobody has said yet where it is.
+  bool is_unknown(const lease_row& x) const;
+  /// Then its lease is revoked, or lowered.
+  void find_host(lease_id id, bool to_read);
   /// Of what acquires ask for anyway.
   void attached_at(const volume_record& record);
   /// Tells tiers that were started again of this manager, and of the leases there.
@@ -144,6 +188,10 @@ private:
   context_ptr context_;
   lease_table table_;
   uint64_t incarnation_ = 0;
+  /// Under which number the node led when this manager started: it must end before another one may.
+  uint64_t led_as_ = 0;
+  /// Storage has refused an incarnation of it.
+  bool refused_ = false;
   std::set<std::string> inventory_open_;
   /// Of these, those that have been asked and not answered yet.
   std::set<std::string> inventory_asked_;
@@ -156,6 +204,7 @@ private:
   uint64_t next_ = 0;
   uint64_t steps_ = 0;
   bool waking_ = false, waking_soon_ = false;
+  bool timing_ = false;
   std::map<holder_id, lease_holder_actor> handles_;
   /// Where the holders are attached, as far as it was asked; empty: nowhere.
   std::map<holder_id, std::string> hosts_;
@@ -163,8 +212,11 @@ private:
   std::map<std::string, caf::actor_addr> heard_by_;
   bool asking_again_ = false;
   std::map<holder_id, uint64_t> revisions_;
-  /// Which life of a tier was told of all that a holder has there: one started since has forgotten it.
-  std::map<holder_id, std::map<std::string, caf::actor_addr>> recorded_by_;
+  std::map<uint64_t, renewing> renewals_;
+  std::map<std::string, renewal_queue> renewal_queues_;
+  /// The latest; bounded.
+  std::deque<lease_event> history_;
+  uint64_t happened_ = 0;
   uint64_t changes_ = 0;
   std::shared_ptr<living> living_;
   std::map<caf::actor_addr, lease_id> by_actor_;

@@ -86,7 +86,7 @@ lease_table::claim lease_table::ask_run(holder_id holder, shard_id first, uint64
       const auto end = std::max(row.first.index.value() + row.count, first.index.value() + count);
       row.count = end - row.first.index.value();
       row.until = std::max(row.until, until);
-      row.term = term;
+      row.term = row.wanted = term;
       result.id = row.id;
     }
   }
@@ -94,7 +94,7 @@ lease_table::claim lease_table::ask_run(holder_id holder, shard_id first, uint64
     auto& row = make(holder, first, count, {});
     row.granted = true;
     row.until = until;
-    row.term = term;
+    row.term = row.wanted = term;
     result.id = row.id;
   }
   auto& kept = rows_.at(result.id);
@@ -123,14 +123,16 @@ lease_row& lease_table::make(holder_id holder, shard_id first, uint64_t count, g
   return row;
 }
 
-void lease_table::agree(lease_id id, boot_time until, caf::timespan term, lease_mode mode) {
+void lease_table::agree(lease_id id, const terms& by, lease_mode mode) {
   auto at = rows_.find(id);
   if (at == rows_.end())
     return;
   auto& row = at->second;
   row.granted = true;
-  row.until = until;
-  row.term = term;
+  row.until = by.until;
+  row.term = by.term;
+  row.wanted = by.wanted;
+  row.limit = by.limit;
   if (row.agreed != lease_mode::write)
     row.agreed = mode;
 }
@@ -172,19 +174,91 @@ void lease_table::adopt(const lease_grant& x, boot_time until) {
   row.mode = row.agreed = x.mode;
   row.granted = true;
   row.until = std::max(row.until, until);
-  row.term = x.term;
+  row.term = row.wanted = x.term;
+  row.limit = x.limit;
 }
 
-size_t lease_table::renew(holder_id holder, boot_time now, caf::timespan drift_bound) {
-  size_t result = 0;
+std::vector<lease_table::renewable> lease_table::renewable_of(holder_id holder) const {
+  std::vector<renewable> by_tier(tiers_.size());
+  for (auto id : of_holder(holder)) {
+    const auto& row = rows_.at(id);
+    if (!row.exists() || row.revoking || !row.granted)
+      continue;
+    auto& x = by_tier[row.tier];
+    ++x.leases;
+    x.wanted = std::max(x.wanted, row.wanted);
+  }
+  std::vector<renewable> result;
+  for (size_t i = 0; i < by_tier.size(); ++i)
+    if (by_tier[i].leases > 0) {
+      by_tier[i].tier = tiers_[i];
+      result.push_back(std::move(by_tier[i]));
+    }
+  return result;
+}
+
+size_t lease_table::renewable_on(holder_id holder, const std::string& tier) const {
+  for (auto& x : renewable_of(holder))
+    if (x.tier == tier)
+      return x.leases;
+  return 0;
+}
+
+std::vector<holder_id> lease_table::holders_on(const std::string& tier) const {
+  std::vector<holder_id> result;
+  for (const auto& [holder, volumes] : volumes_of_)
+    if (renewable_on(holder, tier) > 0)
+      result.push_back(holder);
+  return result;
+}
+
+lease_table::renewed lease_table::renew(holder_id holder, const std::string& tier, boot_time now, const terms& accepted,
+                                        caf::timespan short_term, caf::timespan drift_bound) {
+  renewed result;
   for (auto id : of_holder(holder)) {
     auto& row = rows_.at(id);
-    if (row.revoking || !row.granted)
+    if (row.revoking || !row.granted || row.exists() == tier.empty() || (row.exists() && tiers_[row.tier] != tier))
       continue;
-    row.until = std::max(row.until, now + row.term + drift_bound);
-    ++result;
+    auto term = row.wanted;
+    auto limit = term_limit::none;
+    if (!contended_.empty() && short_term < term && contended(row.first, now)) {
+      term = short_term;
+      limit = term_limit::contended;
+    }
+    if (row.exists() && accepted.term < term) {
+      term = accepted.term;
+      limit = accepted.limit;
+    }
+    // What made management want less is not storage's to say.
+    if (limit == term_limit::none && row.limit == term_limit::sensitive)
+      limit = row.limit;
+    if (limit != row.limit)
+      result.changed.push_back(id);
+    row.limit = limit;
+    row.term = term;
+    row.until = std::max(row.until, now + term + drift_bound);
+    result.term = std::min(result.term, term);
+    ++result.leases;
   }
   return result;
+}
+
+void lease_table::contend(shard_id id, boot_time until) {
+  constexpr size_t contended_max = 4096;
+  if (contended_.size() >= contended_max && contended_.count(id) == 0)
+    contended_.erase(
+      std::min_element(contended_.begin(), contended_.end(), [](auto& a, auto& b) { return a.second < b.second; }));
+  contended_[id] = until;
+}
+
+bool lease_table::contended(shard_id id, boot_time now) const {
+  auto at = contended_.find(id);
+  return at != contended_.end() && now < at->second;
+}
+
+void lease_table::lower(lease_id id) {
+  if (auto at = rows_.find(id); at != rows_.end() && at->second.mode == lease_mode::write)
+    at->second.mode = at->second.agreed = lease_mode::read;
 }
 
 void lease_table::revoking(lease_id id) {
@@ -296,6 +370,8 @@ lease_grant lease_table::grant(lease_id id) const {
   result.mode = row.mode;
   result.fence = row.fence;
   result.term = row.term;
+  result.limit = row.limit;
+  result.manager = incarnation_;
   return result;
 }
 

@@ -30,8 +30,11 @@ struct lease_row {
   varve::generation generation;
   /// When the manager ends it: later than the holder's own end.
   boot_time until{0};
+  /// As agreed last, and what management would give it.
   caf::timespan term{0};
+  caf::timespan wanted{0};
   uint32_t tier = 0;
+  term_limit limit = term_limit::none;
   lease_mode mode = lease_mode::read;
   /// What storage has agreed to; below `mode` while an upgrade is on its way.
   lease_mode agreed = lease_mode::read;
@@ -64,8 +67,14 @@ public:
   /// A read lease on shards that do not exist; needs no storage. One lease of the holder covers what it has there.
   claim ask_run(holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term);
 
-  /// Storage has agreed: the lease lasts until then.
-  void agree(lease_id id, boot_time until, caf::timespan term, lease_mode mode);
+  /// Storage has agreed: the lease lasts until then. `wanted`: what management would give it, `term` what it gets now.
+  struct terms {
+    boot_time until{0};
+    caf::timespan term{0};
+    caf::timespan wanted{0};
+    term_limit limit = term_limit::none;
+  };
+  void agree(lease_id id, const terms& by, lease_mode mode);
   /// Storage has not: a new lease goes, one raised falls back to what it was.
   void give_up(lease_id id);
   /// Storage knows a higher epoch than we do: gives the lease (and those beside it) one that is higher still.
@@ -76,8 +85,35 @@ public:
   /// Adopts a lease that storage reports to a new manager.
   void adopt(const lease_grant& x, boot_time until);
 
-  /// Renews everything of a holder but what is being revoked; how many.
-  size_t renew(holder_id holder, boot_time now, caf::timespan drift_bound);
+  /// What a holder has on one tier that could be renewed: granted, and not being revoked.
+  struct renewable {
+    std::string tier;
+    size_t leases = 0;
+    /// The longest that management would give one of them.
+    caf::timespan wanted{0};
+  };
+  /// Of each tier on which it has any.
+  std::vector<renewable> renewable_of(holder_id holder) const;
+  size_t renewable_on(holder_id holder, const std::string& tier) const;
+  /// Who has any of these there.
+  std::vector<holder_id> holders_on(const std::string& tier) const;
+  /// How a renewal went.
+  struct renewed {
+    size_t leases = 0;
+    /// The shortest.
+    caf::timespan term = caf::timespan::max();
+    /// Those whose limit has changed.
+    std::vector<lease_id> changed;
+  };
+  /// Renews what a holder has on a tier, for what storage accepts (`term`, `limit`) at most; contended shards for
+  /// `short_term`. An empty name: the runs of absent shards, which no tier knows of.
+  renewed renew(holder_id holder, const std::string& tier, boot_time now, const terms& accepted,
+                caf::timespan short_term, caf::timespan drift_bound);
+  /// Others have asked for the shard: until then its leases are short. Bounded; the oldest are forgotten.
+  void contend(shard_id id, boot_time until);
+  bool contended(shard_id id, boot_time now) const;
+  /// From write to read, under the same epoch.
+  void lower(lease_id id);
   void revoking(lease_id id);
   /// Ends a lease. `clean`: its holder has said that it uses it no more.
   void end(lease_id id, bool clean);
@@ -122,6 +158,7 @@ private:
   std::map<holder_id, std::set<volume_id>> volumes_of_;
   /// Shards whose next grant needs a new epoch.
   std::unordered_set<shard_id> unclean_;
+  std::unordered_map<shard_id, boot_time> contended_;
   std::vector<std::string> tiers_;
 };
 

@@ -81,8 +81,12 @@ void placement_state::refresh() {
     self_->request(tier, std::min(tier_patience, context_->options.request_timeout), atom::get_v)
       .then(
         [this, i, round](tier_info& x) {
-          if (round == round_)
+          if (round == round_) {
             tiers_[i].info = std::move(x);
+            // It has room, but takes nothing.
+            if (tiers_[i].info.state == "draining")
+              tiers_[i].info.state = silent_tier;
+          }
           refreshed(round);
         },
         [this, i, round](const caf::error&) {

@@ -47,6 +47,7 @@ migration_self::behavior_type migration_actor_state::make_behavior(context_ptr c
   act();
   return {
     [this](atom::revoke, shard_id, uint64_t) { return revoke(); },
+    [](atom::change, shard_id) {}, // it holds no write lease
     [](atom::refresh, const shard_home&) {},
     [this](atom::cancel) { return cancel(); },
     [this](atom::pause) { return pause(); },

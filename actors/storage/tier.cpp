@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/caf/reporting.hpp"
+#include "runtime/storage/epoch_keeper.hpp"
 
 namespace varve {
 
@@ -39,6 +40,9 @@ tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_set
   context_ = std::move(context);
   settings_ = std::move(settings);
   ledger_ = tier_ledger{settings_.capacity_bytes};
+  rule_.short_term = context_->options.leases.term_sensitive;
+  if (context_->epochs)
+    ledger_.heed(context_->epochs->manager());
   started_at_ = context_->now();
   children_.emplace(self_, context_, path::tier(settings_.store.name));
   load();
@@ -47,11 +51,12 @@ tier_self::behavior_type tier_state::make_behavior(context_ptr context, tier_set
     [this](atom::get) { return get(); },
     [this](atom::create, const shard_home& home, uint64_t size) { return create(home, size); },
     [this](atom::fence, const lease_grant& grant) { return fence(grant); },
-    [this](atom::renew, holder_id holder, caf::timespan term) { renew(holder, term); },
+    [this](atom::renew, const tier_renewal& x) { return renew(x); },
     [this](atom::release, holder_id holder, shard_id first, uint64_t count) {
       ledger_.release(holder, first, count, context_->now());
     },
     [this](atom::inventory, uint64_t incarnation) { return inventory(incarnation); },
+    [this](atom::drain, bool on) { draining_ = on; },
     [this](atom::reserve, shard_id id, uint64_t bytes) { return reserve(id, bytes); },
     [this](atom::remove, shard_id id, generation of) { return remove(id, of); },
     [this](atom::publish, const shard_home& home, bool here) { publish(home, here); },
@@ -104,6 +109,16 @@ void tier_state::scanned(const tier_scan& x) {
                  .fence = header.fence,
                  .incomplete = header.incomplete,
                  .sealed_for = header.sealed_for});
+    const auto known = seen(header.id);
+    if (header.fence > known)
+      // Of a time before the log, or of one that is lost.
+      note_epoch(header.id, header.fence, [](errc) {});
+    else if (header.fence < known && !header.incomplete && header.sealed_by.value() == 0)
+      // A crash came between, or the file is an older one: nothing older than the log may reach it.
+      self_->request(keeper(header.id, header.generation), context_->options.request_timeout, atom::fence_v, known)
+        .then(
+          [this, id = header.id, of = header.generation](const shard_summary_info& x) { activated(id, of, x); },
+          [this, id = header.id](const caf::error& e) { noted(code_of(e), "raising the epoch of " + name_of(id)); });
   }
   for (auto& problem : x.problems)
     context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
@@ -123,6 +138,8 @@ actor_facts tier_state::facts() const {
                     count_fact("shards", x.shards),
                     count_fact("shards-active", x.active_shards),
                     count_fact("leases", ledger_.leases()),
+                    count_fact("grants-waiting", grants_waiting_),
+                    flag_fact("draining", draining_),
                     count_fact("checksum-mismatches", x.checksum_mismatches)};
   const auto below = children_->facts();
   facts.insert(facts.end(), below.begin(), below.end());
@@ -146,7 +163,7 @@ tier_info tier_state::get() const {
   x.active_shards = static_cast<uint64_t>(
     std::count_if(ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
   x.id = settings_.id;
-  x.state = refused() ? "refused" : !problem_.empty() ? "failed" : loaded_ ? "up" : "unknown";
+  x.state = refused() ? "refused" : !problem_.empty() ? "failed" : !loaded_ ? "unknown" : draining_ ? "draining" : "up";
   x.problem = refused() ? settings_.refused : problem_;
   x.read_latency = statistics_.read_latency_mean;
   x.write_latency = statistics_.write_latency_mean;
@@ -173,11 +190,34 @@ caf::typed_response_promise<shard_home> tier_state::create(const shard_home& hom
     promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is starting"));
     return promise;
   }
-  if (ledger_.free_bytes() < near_bytes)
-    look(look_patience, [this, home, size, promise] { make(home, size, promise); });
-  else
-    make(home, size, promise);
+  if (draining_) {
+    promise.deliver(make_error(errc::unavailable, "tier " + settings_.store.name + " is draining"));
+    return promise;
+  }
+  // One made again begins where the one before it was.
+  auto begun = home;
+  begun.fence = std::max(home.fence, seen(home.id));
+  note_epoch(home.id, begun.fence, [this, home = begun, size, promise](errc status) mutable {
+    if (status != errc::none)
+      promise.deliver(make_error(status, "the epoch log, for shard " + name_of(home.id)));
+    else if (ledger_.free_bytes() < near_bytes)
+      look(look_patience, [this, home, size, promise] { make(home, size, promise); });
+    else
+      make(home, size, promise);
+  });
   return promise;
+}
+
+epoch tier_state::seen(shard_id id) const {
+  return context_->epochs ? context_->epochs->highest(id) : epoch{0};
+}
+
+template <class F>
+void tier_state::note_epoch(shard_id id, epoch to, F then) {
+  if (!context_->epochs || to.value() == 0)
+    then(errc::none);
+  else
+    context_->epochs->raise(id, to, returning<errc>(self_, std::move(then)));
 }
 
 void tier_state::make(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise) {
@@ -238,19 +278,58 @@ void tier_state::adopt(const shard_home& home, uint64_t size, caf::typed_respons
       });
 }
 
+tier_load tier_state::load_now() const {
+  return {draining_, grants_waiting_, statistics_.sync_latency_mean};
+}
+
 caf::typed_response_promise<lease_grant> tier_state::fence(const lease_grant& grant) {
   auto promise = self_->make_response_promise<lease_grant>();
   if (refused()) {
     promise.deliver(refusal());
     return promise;
   }
-  const auto against = ledger_.check(grant);
+  const auto id = grant.home.id;
+  auto against = ledger_.heeds(grant.manager) ? ledger_.check(grant) : errc::deposed;
+  if ((against == errc::none || against == errc::not_found) && grant.fence < seen(id))
+    against = errc::stale_epoch;
   // A shard that no row tells of may be there all the same: the tier may have been started a moment ago.
-  if (against == errc::none || against == errc::not_found)
-    ask_fence(grant, promise, 0);
-  else
-    promise.deliver(make_error(against, "tier " + settings_.store.name + ", shard " + name_of(grant.home.id)));
+  if (against != errc::none && against != errc::not_found) {
+    promise.deliver(make_error(against, "tier " + settings_.store.name + ", shard " + name_of(id)));
+    return promise;
+  }
+  auto terms = rule_.grant(load_now(), grant.term, ledger_.moving(id));
+  if (terms.refused != errc::none) {
+    promise.deliver(make_error(terms.refused, "tier " + settings_.store.name + " is " + terms.why));
+    return promise;
+  }
+  auto agreed = grant;
+  agreed.term = terms.term;
+  if (terms.limit != term_limit::none)
+    agreed.limit = terms.limit;
+  if (needs_no_device(agreed)) {
+    ledger_.record(agreed, context_->now());
+    promise.deliver(agreed);
+    return promise;
+  }
+  ++grants_waiting_;
+  note_epoch(id, grant.fence, [this, agreed, promise](errc status) mutable {
+    if (status == errc::none) {
+      ask_fence(std::move(agreed), promise, 0);
+      return;
+    }
+    --grants_waiting_;
+    noted(status, "writing the epoch log");
+    promise.deliver(make_error(status, "the epoch log, for shard " + name_of(agreed.home.id)));
+  });
   return promise;
+}
+
+bool tier_state::needs_no_device(const lease_grant& x) const {
+  // An idle shard that is known to be there, whole and fenced with just this epoch, stays idle until its first I/O. Who
+  // asks again for what it has got into trouble with it: then the shard is looked at.
+  const auto* row = ledger_.find(x.home.id, x.home.of);
+  return loaded_ && row && !row->incomplete && row->sealed_for.value() == 0 && row->fence == x.fence &&
+         problem_.empty() && x.mode != lease_mode::migration && !ledger_.holds(x.holder, x.home.id);
 }
 
 void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_grant> promise, unsigned attempts) {
@@ -259,10 +338,15 @@ void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_
   self_->request(keeper(id, of), context_->options.request_timeout, atom::fence_v, grant.fence)
     .then(
       [this, grant, promise](const shard_summary_info& x) mutable {
+        --grants_waiting_;
         activated(grant.home.id, grant.home.of, x);
         noted(errc::none, {});
         if (x.incomplete) {
           promise.deliver(make_error(errc::unavailable, "shard " + name_of(grant.home.id) + " is a migration's sink"));
+          return;
+        }
+        if (!ledger_.heeds(grant.manager)) {
+          promise.deliver(make_error(errc::deposed, "a newer manager has asked"));
           return;
         }
         ledger_.record(grant, context_->now());
@@ -276,6 +360,7 @@ void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_
           ask_fence(grant, promise, attempts + 1);
           return;
         }
+        --grants_waiting_;
         noted(code, "activating shard " + name_of(id));
         if (code == errc::not_found) {
           ledger_.erase(id, of);
@@ -291,15 +376,50 @@ void tier_state::ask_fence(lease_grant grant, caf::typed_response_promise<lease_
       });
 }
 
-void tier_state::renew(holder_id holder, caf::timespan term) {
-  ledger_.renew(holder, context_->now(), term);
+caf::result<std::vector<renewal_terms>> tier_state::renew(const tier_renewal& x) {
+  if (refused())
+    return refusal();
+  if (!ledger_.heeds(x.manager))
+    return make_error(errc::deposed, "a newer manager has asked");
+  const auto now = context_->now();
+  const auto load = load_now();
+  std::vector<renewal_terms> result;
+  result.reserve(x.holders.size());
+  for (const auto& asked : x.holders) {
+    const auto terms = rule_.renewal(load, asked.term, ledger_.moving(asked.holder));
+    renewal_terms agreed{asked.holder, terms.term, terms.limit, 0};
+    agreed.leases = ledger_.renew(asked.holder, now, terms.term);
+    if (agreed.leases == 0)
+      agreed.term = caf::timespan{0};
+    result.push_back(agreed);
+  }
+  return result;
 }
 
-caf::result<std::vector<lease_grant>> tier_state::inventory(uint64_t incarnation) {
-  std::vector<lease_grant> grants;
-  if (auto refused = ledger_.inventory(incarnation, context_->now(), grants); refused != errc::none)
-    return make_error(refused, "a newer manager has asked");
-  return grants;
+caf::typed_response_promise<std::vector<lease_grant>> tier_state::inventory(uint64_t incarnation) {
+  auto promise = self_->make_response_promise<std::vector<lease_grant>>();
+  auto told = [this, incarnation, promise](errc status) mutable {
+    if (status == errc::none && !ledger_.heeds(incarnation))
+      status = errc::deposed;
+    if (status != errc::none)
+      promise.deliver(make_error(status, status == errc::deposed ? "a newer manager has asked"
+                                                                 : "the epoch log does not take the incarnation"));
+    else
+      promise.deliver(ledger_.inventory(context_->now() - context_->options.leases.drift_bound));
+  };
+  if (context_->epochs)
+    ledger_.heed(context_->epochs->manager());
+  if (!ledger_.heeds(incarnation)) {
+    told(errc::deposed);
+    return promise;
+  }
+  // From now on, and once it is durable for good: what the last manager was granted meanwhile must be in the answer.
+  ledger_.heed(incarnation);
+  if (context_->epochs)
+    context_->epochs->note_manager(incarnation, returning<errc>(self_, told));
+  else
+    told(errc::none);
+  return promise;
 }
 
 caf::result<void> tier_state::reserve(shard_id id, uint64_t bytes) {
@@ -352,12 +472,21 @@ void tier_state::publish(const shard_home& home, bool here) {
     row->incomplete = false;
   // Its size and what it takes; and a keeper, to passivate it one day.
   self_->request(keeper(home.id, home.of), context_->options.request_timeout, atom::fence_v, epoch{0})
-    .then([this, home](const shard_summary_info& x) { activated(home.id, home.of, x); },
-          [this, home](const caf::error& e) {
-            noted(code_of(e), "activating shard " + name_of(home.id));
-            context_->publish("SHARD_MISSING", "tier " + settings_.store.name + ", shard " + name_of(home.id) +
-                                                 " after its move: " + context_of(e));
-          });
+    .then(
+      [this, home](const shard_summary_info& x) {
+        activated(home.id, home.of, x);
+        // What was seen of it elsewhere has come with it, in its header; from now on it is known here, too.
+        note_epoch(home.id, std::max(home.fence, x.fence), [this, id = home.id](errc status) {
+          if (status != errc::none && status != errc::stale_epoch)
+            context_->publish("EPOCH_NOT_LOGGED", "tier " + settings_.store.name + ", shard " + name_of(id) +
+                                                    " after its move: " + to_string(status));
+        });
+      },
+      [this, home](const caf::error& e) {
+        noted(code_of(e), "activating shard " + name_of(home.id));
+        context_->publish("SHARD_MISSING", "tier " + settings_.store.name + ", shard " + name_of(home.id) +
+                                             " after its move: " + context_of(e));
+      });
 }
 
 caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation of) {

@@ -9,6 +9,7 @@
 
 #include "actors/node_context.hpp"
 #include "actors/storage/shard_keeper.hpp"
+#include "actors/storage/term_rule.hpp"
 #include "actors/storage/tier_ledger.hpp"
 #include "actors/supervision/children.hpp"
 #include "messages/interfaces.hpp"
@@ -36,8 +37,8 @@ private:
   tier_info get() const;
   caf::typed_response_promise<shard_home> create(const shard_home& home, uint64_t size);
   caf::typed_response_promise<lease_grant> fence(const lease_grant& grant);
-  void renew(holder_id holder, caf::timespan term);
-  caf::result<std::vector<lease_grant>> inventory(uint64_t incarnation);
+  caf::result<std::vector<renewal_terms>> renew(const tier_renewal& x);
+  caf::typed_response_promise<std::vector<lease_grant>> inventory(uint64_t incarnation);
   caf::result<void> reserve(shard_id id, uint64_t bytes);
   caf::typed_response_promise<void> remove(shard_id id, generation of);
   void publish(const shard_home& home, bool here);
@@ -50,6 +51,14 @@ private:
   void tick();
   actor_facts facts() const;
 
+  tier_load load_now() const;
+  /// Whether a grant can be recorded without touching the shard.
+  bool needs_no_device(const lease_grant& x) const;
+  /// The highest epoch of a shard that this node's log tells of.
+  epoch seen(shard_id id) const;
+  /// `then` once the log has it durably: errc::stale_epoch when a higher one was seen, or what failed.
+  template <class F>
+  void note_epoch(shard_id id, epoch to, F then);
   std::vector<shard_info> rows_of(volume_id volume) const;
   void make(const shard_home& home, uint64_t size, caf::typed_response_promise<shard_home> promise);
   /// Calls `then` after a look at the active shards that begins now or later; a data path that does not answer is not
@@ -74,6 +83,10 @@ private:
   tier_settings settings_;
   std::optional<children> children_;
   tier_ledger ledger_;
+  term_rule rule_;
+  bool draining_ = false;
+  /// Grants that wait for the device: for the epoch log, or for their shard.
+  uint64_t grants_waiting_ = 0;
   device_statistics statistics_;
   /// Counters of the active shards, for listings.
   std::map<tier_ledger::key, shard_counters> counters_;

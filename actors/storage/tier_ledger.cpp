@@ -80,15 +80,31 @@ void tier_ledger::record(const lease_grant& x, boot_time now) {
   auto [at, is_new] = of.grants.insert_or_assign(x.home.id, x);
   if (is_new)
     ++lease_counts_[x.home.id];
+  if (x.mode == lease_mode::migration)
+    moving_.insert(x.home.id);
   if (auto* row = find(x.home.id, x.home.of)) {
     row->fence = std::max(row->fence, x.fence);
     row->last_used = now;
   }
 }
 
-void tier_ledger::renew(holder_id holder, boot_time now, caf::timespan term) {
-  if (auto at = holders_.find(holder); at != holders_.end())
-    at->second.until = std::max(at->second.until, now + term);
+size_t tier_ledger::renew(holder_id holder, boot_time now, caf::timespan term) {
+  auto at = holders_.find(holder);
+  if (at == holders_.end())
+    return 0;
+  at->second.until = std::max(at->second.until, now + term);
+  return at->second.grants.size();
+}
+
+bool tier_ledger::holds(holder_id holder, shard_id id) const {
+  auto at = holders_.find(holder);
+  return at != holders_.end() && at->second.grants.count(id) != 0;
+}
+
+bool tier_ledger::moving(holder_id holder) const {
+  auto at = holders_.find(holder);
+  return at != holders_.end() &&
+         std::any_of(moving_.begin(), moving_.end(), [&](auto& id) { return at->second.grants.count(id) != 0; });
 }
 
 void tier_ledger::release(holder_id holder, shard_id first, uint64_t count, boot_time now) {
@@ -102,7 +118,7 @@ void tier_ledger::release(holder_id holder, shard_id first, uint64_t count, boot
     const auto& id = end->first;
     if (count != 0 && (id.volume != first.volume || id.index.value() - first.index.value() >= count))
       break;
-    forget(id, now);
+    forget(end->second, now);
   }
   grants.erase(begin, end);
   if (grants.empty())
@@ -112,6 +128,7 @@ void tier_ledger::release(holder_id holder, shard_id first, uint64_t count, boot
 void tier_ledger::drop(shard_id id) {
   if (lease_counts_.erase(id) == 0)
     return;
+  moving_.erase(id);
   for (auto at = holders_.begin(); at != holders_.end();) {
     at->second.grants.erase(id);
     at = at->second.grants.empty() ? holders_.erase(at) : std::next(at);
@@ -127,7 +144,7 @@ size_t tier_ledger::expire(boot_time now) {
     }
     ended += at->second.grants.size();
     for (auto& [id, grant] : at->second.grants)
-      forget(id, now);
+      forget(grant, now);
     at = holders_.erase(at);
   }
   return ended;
@@ -155,10 +172,8 @@ const char* tier_ledger::mode_of(shard_id id) const {
   return result;
 }
 
-errc tier_ledger::inventory(uint64_t incarnation, boot_time now, std::vector<lease_grant>& out) {
-  if (incarnation < incarnation_)
-    return errc::stale_epoch;
-  incarnation_ = incarnation;
+std::vector<lease_grant> tier_ledger::inventory(boot_time now) {
+  std::vector<lease_grant> out;
   expire(now);
   for (auto& [id, x] : holders_)
     for (auto& [shard, grant] : x.grants) {
@@ -169,7 +184,7 @@ errc tier_ledger::inventory(uint64_t incarnation, boot_time now, std::vector<lea
   std::sort(out.begin(), out.end(), [](const lease_grant& a, const lease_grant& b) {
     return std::pair{a.home.id, a.holder} < std::pair{b.home.id, b.holder};
   });
-  return errc::none;
+  return out;
 }
 
 std::vector<tier_ledger::key> tier_ledger::idle(boot_time now, caf::timespan idle) const {
@@ -180,7 +195,10 @@ std::vector<tier_ledger::key> tier_ledger::idle(boot_time now, caf::timespan idl
   return result;
 }
 
-void tier_ledger::forget(shard_id id, boot_time now) {
+void tier_ledger::forget(const lease_grant& x, boot_time now) {
+  const auto id = x.home.id;
+  if (x.mode == lease_mode::migration)
+    moving_.erase(id);
   auto at = lease_counts_.find(id);
   if (--at->second == 0)
     lease_counts_.erase(at);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -73,8 +74,13 @@ public:
   errc check(const lease_grant& x) const;
   /// Records a grant that was checked, for its term from now.
   void record(const lease_grant& x, boot_time now);
-  /// All leases of a holder last until now + term at least.
-  void renew(holder_id holder, boot_time now, caf::timespan term);
+  /// All leases of a holder last until now + term at least; how many there are.
+  size_t renew(holder_id holder, boot_time now, caf::timespan term);
+  /// Whether it is recorded that the holder has the shard.
+  bool holds(holder_id holder, shard_id id) const;
+  /// Whether a migration has a lease of the shard; of any shard that the holder has.
+  bool moving(shard_id id) const { return moving_.count(id) != 0; }
+  bool moving(holder_id holder) const;
   /// A holder's leases of a range end; `count` 0: all of them.
   void release(holder_id holder, shard_id first, uint64_t count, boot_time now);
   /// The shard has left: nobody holds it here any more.
@@ -85,8 +91,11 @@ public:
   size_t leases() const noexcept;
   /// "write", "read", "migration" or empty, for listings.
   const char* mode_of(shard_id id) const;
-  /// The outstanding grants, for a manager of this incarnation. errc::stale_epoch for one that has been replaced.
-  errc inventory(uint64_t incarnation, boot_time now, std::vector<lease_grant>& out);
+  /// The outstanding grants.
+  std::vector<lease_grant> inventory(boot_time now);
+  /// A manager of this incarnation has asked: lower ones have been replaced.
+  void heed(uint64_t incarnation) { incarnation_ = std::max(incarnation_, incarnation); }
+  bool heeds(uint64_t incarnation) const noexcept { return incarnation >= incarnation_; }
 
   /// The active shards that nobody holds and nobody has used for `idle`.
   std::vector<key> idle(boot_time now, caf::timespan idle) const;
@@ -98,7 +107,7 @@ private:
     std::map<shard_id, lease_grant> grants;
   };
 
-  void forget(shard_id id, boot_time now);
+  void forget(const lease_grant& x, boot_time now);
 
   uint64_t capacity_bytes_;
   uint64_t allocated_bytes_ = 0;
@@ -107,6 +116,8 @@ private:
   std::unordered_map<shard_id, uint64_t> reservations_;
   std::unordered_map<holder_id, holder> holders_;
   std::unordered_map<shard_id, uint32_t> lease_counts_;
+  /// Shards of which a migration has a lease: few at a time.
+  std::set<shard_id> moving_;
   uint64_t incarnation_ = 0;
 };
 

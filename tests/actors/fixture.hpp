@@ -60,6 +60,7 @@ public:
     x->tree = context ? context->tree : std::make_shared<actor_tree>();
     x->plane = plane;
     x->store = store;
+    x->epochs = epochs;
     x->now = [this] { return now(); };
     x->wall_seconds = [this] { return 1'700'000'000 + static_cast<uint64_t>(now().count() / 1'000'000'000); };
     x->scan_tier = [this](const std::string& tier, std::function<void(tier_scan)> done) { done(scans[tier]); };
@@ -181,6 +182,8 @@ public:
   node_options options;
   std::shared_ptr<memory_store> store;
   std::shared_ptr<fake_data_plane> plane;
+  /// Null, unless a test has one.
+  std::shared_ptr<epoch_keeper> epochs;
   std::map<std::string, tier_scan> scans;
   std::vector<std::pair<std::string, std::string>> published;
   context_ptr context;

@@ -15,6 +15,11 @@ std::vector<std::shared_ptr<void>>& graveyard() {
 
 constexpr boot_time tick = 1ms;
 
+task<> open_log(std::shared_ptr<epoch_log> log, std::shared_ptr<std::string> problem,
+                std::shared_ptr<std::optional<errc>> into) {
+  *into = co_await log->open(*problem);
+}
+
 tier_settings tier_of(const std::string& name, tier_kind kind) {
   tier_settings x;
   x.store.name = name;
@@ -45,6 +50,7 @@ simulated_node::simulated_node(uint64_t seed, uint64_t copy_bytes_per_second)
   options.migrations.budget_bytes_per_second = copy_bytes_per_second;
   options.migrations.copy_bytes_max = 64 << 10;
   options.migrations.switch_below_bytes = 16 << 10;
+  disk.make_folder("/node");
   disk.make_folder("/fast");
   disk.make_folder("/slow");
   boot();
@@ -61,6 +67,7 @@ simulated_node::~simulated_node() {
   world.run_until_idle();
   context.reset();
   plane.reset();
+  epochs_.reset();
   on_.reset();
   ring_.reset();
 }
@@ -76,6 +83,15 @@ void simulated_node::boot() {
   if (with.copy_bytes_per_second != 0)
     with.moves.passes_without_shrinking = 1; // mirrors soon: few moves live for long where everything dies
   plane = std::make_shared<reactor_data_plane>(with, std::vector<reactor*>{on_.get()});
+  // With little room, so that it is written anew often.
+  epochs_ = std::make_shared<epoch_log>(*on_, epoch_log_options{"/node", 4096});
+  auto opened = std::make_shared<std::optional<errc>>();
+  auto problem = std::make_shared<std::string>();
+  start(open_log(epochs_, problem, opened));
+  if (!world.run_until([&] { return opened->has_value(); }, 60s) || **opened != errc::none || !problem->empty()) {
+    std::cerr << "simulated_node: the epoch log: " << *problem << "\n";
+    std::abort();
+  }
   store = std::make_shared<memory_store>(catalog);
   config = std::make_unique<simulation_config>();
   system = std::make_unique<caf::actor_system>(*config);
@@ -85,6 +101,7 @@ void simulated_node::boot() {
   x->tree = std::make_shared<actor_tree>();
   x->plane = plane;
   x->store = store;
+  x->epochs = epochs_;
   x->now = [this] { return world.now(); };
   x->wall_seconds = [this] { return 1'700'000'000 + static_cast<uint64_t>(world.now() / 1s); };
   x->scan_tier = [this](const std::string& tier, std::function<void(tier_scan)> done) { done(scan(tier)); };
@@ -155,6 +172,7 @@ void simulated_node::crash() {
   end_actors();
   context.reset();
   graveyard().push_back(std::move(plane));
+  graveyard().push_back(std::move(epochs_));
   graveyard().push_back(std::shared_ptr<void>(on_.release(), [](void*) {}));
   graveyard().push_back(std::shared_ptr<void>(ring_.release(), [](void*) {}));
   boot();
@@ -176,6 +194,7 @@ void simulated_node::restart() {
   world.run_until_idle();
   context.reset();
   plane.reset();
+  epochs_.reset();
   on_.reset();
   ring_.reset();
   boot();

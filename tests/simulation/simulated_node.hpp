@@ -16,6 +16,7 @@
 #include "runtime/catalog/memory_store.hpp"
 #include "runtime/data_plane/reactor_data_plane.hpp"
 #include "runtime/reactor/simulated_ring.hpp"
+#include "runtime/storage/epoch_log.hpp"
 
 namespace varve::test {
 
@@ -114,6 +115,7 @@ private:
 
   std::unique_ptr<simulated_ring> ring_;
   std::unique_ptr<reactor> on_;
+  std::shared_ptr<epoch_log> epochs_;
   node_root_actor root_;
   std::shared_ptr<bool> root_ended_;
 };

@@ -22,6 +22,10 @@ struct fake_management {
   std::vector<std::pair<uint64_t, uint64_t>> released;
   lease_holder_actor last_holder;
   uint64_t renewals = 0;
+  /// Of renewals: what they leave out. Of changes of mode: what they are refused with.
+  std::vector<lease_gap> gaps;
+  errc change_refusal = errc::none;
+  std::vector<lease_request> changed;
   /// What renewals are answered.
   errc renew_refusal = errc::none;
   uint64_t revision = 1;
@@ -88,55 +92,63 @@ inline volume_directory_actor::behavior_type fake_volumes(volume_directory_actor
 }
 
 inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer self, shared_management of) {
+  auto grant = [=](const lease_request& x) -> caf::result<std::vector<lease_grant>> {
+    if (of->silent)
+      return self->make_response_promise<std::vector<lease_grant>>();
+    if (!of->acquire_refusals.empty()) {
+      const auto refusal = of->acquire_refusals.front();
+      of->acquire_refusals.pop_front();
+      if (refusal != errc::none)
+        return make_error(refusal);
+    }
+    std::vector<lease_grant> grants;
+    const auto begin = x.first.index.value();
+    for (auto i = begin; i < begin + x.count; ++i)
+      if (auto bad = of->bad_shards.find(i); bad != of->bad_shards.end())
+        return make_error(bad->second);
+    ++of->revision;
+    lease_grant g;
+    g.holder = x.holder;
+    g.mode = x.mode;
+    g.term = of->term;
+    g.fence = epoch{1};
+    if (x.mode == lease_mode::read) {
+      // One run for what is absent, one grant for each that exists.
+      g.home.id = x.first;
+      g.count = x.count;
+      grants.push_back(g);
+    }
+    for (auto i = begin; i < begin + x.count; ++i) {
+      auto& home = of->homes[i];
+      if (x.mode == lease_mode::write && !home.exists())
+        home = {{x.first.volume, shard_index{i}}, "fast", generation{1}, epoch{1}};
+      if (!home.exists())
+        continue;
+      g.home = home;
+      g.count = 1;
+      const auto shorter = of->shorter_terms.find(i);
+      g.term = shorter == of->shorter_terms.end() ? of->term : shorter->second;
+      grants.push_back(g);
+    }
+    return grants;
+  };
   return {
-    [=](atom::acquire, const lease_request& x,
-        const lease_holder_actor& holder) -> caf::result<std::vector<lease_grant>> {
+    [=](atom::acquire, const lease_request& x, const lease_holder_actor& holder) {
       of->acquired.push_back(x);
       of->last_holder = holder;
-      if (of->silent)
-        return self->make_response_promise<std::vector<lease_grant>>();
-      if (!of->acquire_refusals.empty()) {
-        const auto refusal = of->acquire_refusals.front();
-        of->acquire_refusals.pop_front();
-        if (refusal != errc::none)
-          return make_error(refusal);
-      }
-      std::vector<lease_grant> grants;
-      const auto begin = x.first.index.value();
-      for (auto i = begin; i < begin + x.count; ++i)
-        if (auto bad = of->bad_shards.find(i); bad != of->bad_shards.end())
-          return make_error(bad->second);
-      ++of->revision;
-      lease_grant g;
-      g.holder = x.holder;
-      g.mode = x.mode;
-      g.term = of->term;
-      g.fence = epoch{1};
-      if (x.mode == lease_mode::read) {
-        // One run for what is absent, one grant for each that exists.
-        g.home.id = x.first;
-        g.count = x.count;
-        grants.push_back(g);
-      }
-      for (auto i = begin; i < begin + x.count; ++i) {
-        auto& home = of->homes[i];
-        if (x.mode == lease_mode::write && !home.exists())
-          home = {{x.first.volume, shard_index{i}}, "fast", generation{1}, epoch{1}};
-        if (!home.exists())
-          continue;
-        g.home = home;
-        g.count = 1;
-        const auto shorter = of->shorter_terms.find(i);
-        g.term = shorter == of->shorter_terms.end() ? of->term : shorter->second;
-        grants.push_back(g);
-      }
-      return grants;
+      return grant(x);
+    },
+    [=](atom::change, const lease_request& x) -> caf::result<std::vector<lease_grant>> {
+      of->changed.push_back(x);
+      if (of->change_refusal != errc::none)
+        return make_error(of->change_refusal);
+      return grant(x);
     },
     [=](atom::renew, holder_id) -> caf::result<lease_renewal> {
       ++of->renewals;
       if (of->renew_refusal != errc::none)
         return make_error(of->renew_refusal);
-      return lease_renewal{of->term, 1, of->revision};
+      return lease_renewal{of->term, of->gaps, 1, of->revision};
     },
     [=](atom::release, holder_id holder, shard_id, uint64_t count) -> caf::result<void> {
       of->released.emplace_back(holder.value(), count);
@@ -145,6 +157,7 @@ inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::point
     [=](atom::evict, shard_id) -> caf::result<void> { return caf::unit; },
     [=](atom::refresh, const shard_home&) {},
     [=](atom::list, volume_id) { return std::vector<lease_info>{}; },
+    [=](atom::list, uint64_t, uint64_t) { return lease_history{}; },
   };
 }
 

@@ -121,6 +121,23 @@ BOOST_AUTO_TEST_CASE(a_killed_agent_is_started_again_as_the_same_holder) {
   BOOST_TEST((refusal<caf::unit_t>(host, atom::detach_v, volume, false) == errc::none));
 }
 
+BOOST_AUTO_TEST_CASE(what_a_holder_is_told_reaches_its_agent) {
+  start();
+  BOOST_REQUIRE(ask<attachment>(host, atom::attach_v, volume, false));
+  plane->need(volume, shard_index{5}, 1, true);
+  run();
+  auto route = [&] { return plane->find_route(volume, shard_index{5}); };
+  BOOST_REQUIRE(route());
+  BOOST_TEST(route()->writable);
+  BOOST_TEST((refusal<caf::unit_t>(host, atom::change_v, shard_id{volume, shard_index{5}}) == errc::none));
+  BOOST_REQUIRE(route());
+  BOOST_TEST(!route()->writable);
+  BOOST_TEST((refusal<caf::unit_t>(host, atom::revoke_v, shard_id{volume, shard_index{5}}, uint64_t{1}) == errc::none));
+  BOOST_TEST(!route());
+  // Of a volume without an agent there is nothing to lower.
+  BOOST_TEST((refusal<caf::unit_t>(host, atom::change_v, shard_id{volume_id{8}, shard_index{5}}) == errc::none));
+}
+
 BOOST_AUTO_TEST_CASE(a_resize_reaches_the_port_by_way_of_the_agent) {
   start();
   BOOST_REQUIRE(ask<attachment>(host, atom::attach_v, volume, false));

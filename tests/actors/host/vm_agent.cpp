@@ -152,6 +152,74 @@ BOOST_AUTO_TEST_CASE(one_keep_alive_extends_all_routes_and_nothing_is_polled) {
   BOOST_TEST(at(9)->valid_until > now());
 }
 
+BOOST_AUTO_TEST_CASE(what_storage_did_not_renew_ends_in_time_and_all_else_is_extended) {
+  start();
+  management->homes[6] = {{volume, shard_index{6}}, "slow", generation{1}, epoch{1}};
+  need(5, 1, true);
+  need(6, 1, true);
+  BOOST_REQUIRE(at(6));
+  BOOST_TEST(at(6)->tier == "slow");
+  advance(1s);
+  need(20, 5, false);
+  BOOST_REQUIRE(at(20));
+  BOOST_REQUIRE(!at(20)->exists);
+  const auto run_until = at(20)->valid_until;
+  const auto until = at(6)->valid_until;
+  management->gaps = {{"slow", "it does not answer"}};
+  management->renewals = 0;
+  advance(40s);
+  BOOST_TEST((at(6)->valid_until == until));
+  // Not set anew: shards may have been made inside.
+  BOOST_TEST((at(20)->valid_until == run_until));
+  BOOST_TEST((at(5)->valid_until > now() + 20s));
+  BOOST_TEST(management->renewals > 10u, "it asks again soon");
+  management->gaps.clear();
+  advance(3s);
+  BOOST_TEST((at(6)->valid_until > now() + 20s));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_read_already_is_changed_and_not_acquired_for_writing) {
+  start();
+  management->homes[5] = {{volume, shard_index{5}}, "fast", generation{1}, epoch{1}};
+  need(5, 1, false);
+  management->acquired.clear();
+  need(5, 1, true);
+  BOOST_TEST(management->acquired.empty());
+  BOOST_REQUIRE(management->changed.size() == 1u);
+  BOOST_TEST((management->changed.front().mode == lease_mode::write));
+  BOOST_TEST(at(5)->writable);
+}
+
+BOOST_AUTO_TEST_CASE(a_lease_that_the_manager_does_not_know_is_acquired_instead_of_changed) {
+  start();
+  management->homes[5] = {{volume, shard_index{5}}, "fast", generation{1}, epoch{1}};
+  need(5, 1, false);
+  management->acquired.clear();
+  management->change_refusal = errc::not_found;
+  need(5, 1, true);
+  BOOST_TEST(management->changed.size() == 1u);
+  BOOST_TEST(management->acquired.size() == 1u);
+  BOOST_TEST(at(5)->writable);
+  BOOST_TEST(plane->refused.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_writer_that_is_asked_to_reads_on_once_its_writes_are_over) {
+  start();
+  need(5, 1, true);
+  plane->hold(true);
+  auto asked = begin<caf::unit_t>(agent, atom::change_v, shard_id{volume, shard_index{5}});
+  run();
+  BOOST_TEST(!asked.done());
+  plane->hold(false);
+  run();
+  BOOST_TEST((asked.code() == errc::none));
+  BOOST_REQUIRE(at(5));
+  BOOST_TEST(!at(5)->writable);
+  // What it does not have, or only reads, is none.
+  BOOST_TEST((refusal<caf::unit_t>(agent, atom::change_v, shard_id{volume, shard_index{5}}) == errc::none));
+  BOOST_TEST((refusal<caf::unit_t>(agent, atom::change_v, shard_id{volume, shard_index{99}}) == errc::none));
+}
+
 BOOST_AUTO_TEST_CASE(an_agent_that_holds_nothing_sends_nothing) {
   start();
   management->renew_refusal = errc::not_found;

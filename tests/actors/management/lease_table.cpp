@@ -27,7 +27,7 @@ struct fixture {
   lease_id take(holder_id holder, uint64_t i, lease_mode mode) {
     auto claim = table.ask(holder, home(i), mode);
     if (claim.id.value() != 0)
-      table.agree(claim.id, 45s, 45s, mode);
+      table.agree(claim.id, {45s, 45s, 45s}, mode);
     table.check();
     return claim.id;
   }
@@ -146,13 +146,21 @@ BOOST_AUTO_TEST_CASE(what_is_being_revoked_is_not_granted_again) {
   auto a = take(ann, 0, lease_mode::read);
   table.revoking(a);
   BOOST_TEST((table.ask(ann, home(0), lease_mode::read).conflicts == std::vector<lease_id>{a}));
-  BOOST_TEST(table.renew(ann, 10s, 0s) == 0u);
+  BOOST_TEST(table.renew(ann, "fast", 10s, {0s, 45s}, 20s, 0s).leases == 0u);
+  BOOST_TEST(table.renewable_of(ann).empty());
 }
 
 BOOST_AUTO_TEST_CASE(a_renewal_moves_the_end_of_all_leases_of_a_holder_and_of_no_other) {
   auto a = take(ann, 0, lease_mode::read), b = take(ben, 0, lease_mode::read);
   table.ask_run(ann, shard(5), 3, 45s, 45s);
-  BOOST_TEST(table.renew(ann, 100s, 1s) == 2u);
+  const auto all = table.renewable_of(ann);
+  BOOST_REQUIRE(all.size() == 1u);
+  BOOST_TEST(all.front().tier == "fast");
+  BOOST_TEST(all.front().leases == 1u);
+  BOOST_TEST((all.front().wanted == 45s));
+  BOOST_TEST(table.renew(ann, "fast", 100s, {0s, 45s}, 20s, 1s).leases == 1u);
+  BOOST_TEST(table.renew(ann, "slow", 100s, {0s, 45s}, 20s, 1s).leases == 0u);
+  BOOST_TEST(table.renew(ann, "", 100s, {}, 20s, 1s).leases == 1u);
   BOOST_TEST((table.find(a)->until == 146s));
   BOOST_TEST((table.find(b)->until == 45s));
 }
@@ -192,7 +200,7 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
     for (int i = 0; i < 5000; ++i) {
       const holder_id holder{1 + pick(4)};
       const auto at = pick(12);
-      switch (pick(9)) {
+      switch (pick(10)) {
       case 0:
       case 1:
       case 2: {
@@ -213,7 +221,7 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
         if (pick(4) == 0)
           x.give_up(claim.id);
         else
-          x.agree(claim.id, boot_time{i}, 45s, mode);
+          x.agree(claim.id, {boot_time{i}, 45s, 45s}, mode);
         break;
       }
       case 3:
@@ -235,7 +243,11 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
         if (!open.empty())
           x.revoking(open[pick(open.size())]);
         break;
-      case 7: x.renew(holder, boot_time{i}, 1s); break;
+      case 7: x.renew(holder, "fast", boot_time{i}, {boot_time{0}, 45s}, 20s, 1s); break;
+      case 9:
+        if (!open.empty())
+          x.lower(open[pick(open.size())]);
+        break;
       case 8:
         for (auto id : x.of_holder(holder, shard(at), pick(20))) {
           x.end(id, true);

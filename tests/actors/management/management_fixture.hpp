@@ -17,10 +17,15 @@ struct tier_world {
   std::vector<lease_grant> outstanding;
   std::vector<lease_grant> fences;
   std::vector<std::pair<holder_id, caf::timespan>> renewals;
+  uint64_t renewal_batches = 0;
   std::vector<std::pair<holder_id, uint64_t>> releases;
   uint64_t incarnation = 0;
   caf::timespan term_max{std::chrono::hours{1}};
   bool silent = false;
+  /// Renewals are not answered, or refused so.
+  bool renews_never = false;
+  std::deque<errc> renew_refusals;
+  term_limit limit = term_limit::none;
 
   static errc next(std::deque<errc>& from) {
     if (from.empty())
@@ -32,6 +37,8 @@ struct tier_world {
 };
 
 inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared_ptr<tier_world> w) {
+  // What this life of the tier has recorded.
+  auto recorded = std::make_shared<std::map<holder_id, std::set<shard_id>>>();
   // An answer that never comes.
   auto never = [self](auto* of) {
     using type = std::remove_pointer_t<decltype(of)>;
@@ -49,7 +56,7 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
       w->shards[{home.id, home.of}] = home.fence;
       return home;
     },
-    [w, never](atom::fence, const lease_grant& x) -> caf::result<lease_grant> {
+    [w, never, recorded](atom::fence, const lease_grant& x) -> caf::result<lease_grant> {
       auto e = tier_world::next(w->fence_refusals);
       if (e == errc::timed_out)
         return never(static_cast<lease_grant*>(nullptr));
@@ -62,20 +69,46 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
         return make_error(errc::stale_epoch);
       at->second = x.fence;
       w->fences.push_back(x);
+      if (x.manager < w->incarnation)
+        return make_error(errc::deposed);
+      (*recorded)[x.holder].insert(x.home.id);
       auto agreed = x;
-      agreed.term = std::min(agreed.term, w->term_max);
+      if (w->term_max < agreed.term) {
+        agreed.term = w->term_max;
+        agreed.limit = w->limit;
+      }
       return agreed;
     },
-    [w](atom::renew, holder_id holder, caf::timespan term) { w->renewals.emplace_back(holder, term); },
-    [w](atom::release, holder_id holder, shard_id, uint64_t count) { w->releases.emplace_back(holder, count); },
+    [w, never, recorded](atom::renew, const tier_renewal& x) -> caf::result<std::vector<renewal_terms>> {
+      if (w->silent || w->renews_never)
+        return never(static_cast<std::vector<renewal_terms>*>(nullptr));
+      if (auto e = tier_world::next(w->renew_refusals); e != errc::none)
+        return make_error(e, "as the test says");
+      ++w->renewal_batches;
+      std::vector<renewal_terms> result;
+      for (const auto& asked : x.holders) {
+        w->renewals.emplace_back(asked.holder, asked.term);
+        const auto term = std::min(asked.term, w->term_max);
+        result.push_back(
+          {asked.holder, term, term < asked.term ? w->limit : term_limit::none, (*recorded)[asked.holder].size()});
+      }
+      return result;
+    },
+    [w, recorded](atom::release, holder_id holder, shard_id first, uint64_t count) {
+      w->releases.emplace_back(holder, count);
+      std::erase_if((*recorded)[holder], [&](shard_id x) {
+        return count == 0 || (x.volume == first.volume && x.index.value() - first.index.value() < count);
+      });
+    },
     [w, never](atom::inventory, uint64_t incarnation) -> caf::result<std::vector<lease_grant>> {
       if (w->silent)
         return never(static_cast<std::vector<lease_grant>*>(nullptr));
       if (incarnation < w->incarnation)
-        return make_error(errc::stale_epoch);
+        return make_error(errc::deposed);
       w->incarnation = incarnation;
       return w->outstanding;
     },
+    [](atom::drain, bool) {},
     [](atom::reserve, shard_id, uint64_t) {},
     [w](atom::remove, shard_id id, generation of) -> caf::result<void> {
       if (auto e = tier_world::next(w->remove_refusals); e != errc::none)

@@ -1,59 +1,6 @@
-#include "actors/storage/tier.hpp"
-
-#include <boost/test/unit_test.hpp>
-
-#include "actors/storage/storage_supervisor.hpp"
-#include "tests/actors/fixture.hpp"
+#include "tests/actors/storage/tier_fixture.hpp"
 
 namespace varve {
-
-using namespace std::chrono_literals;
-
-namespace {
-
-constexpr uint64_t size = 1 << 20;
-
-shard_home home(uint64_t index, uint64_t of = 1, uint64_t fence = 0, const std::string& tier = "fast") {
-  return {{volume_id{1}, shard_index{index}}, tier, generation{of}, epoch{fence}};
-}
-
-lease_grant grant(uint64_t holder, const shard_home& of, uint64_t fence) {
-  lease_grant x;
-  x.id = lease_id{holder};
-  x.holder = holder_id{holder};
-  x.home = of;
-  x.mode = lease_mode::write;
-  x.fence = epoch{fence};
-  x.term = 45s;
-  return x;
-}
-
-struct tier_fixture : actor_fixture {
-  tier_fixture() {
-    tier_settings fast, memory;
-    fast.store.name = "fast";
-    fast.store.kind = tier_kind::file;
-    fast.capacity_bytes = 1 << 20;
-    memory.store.name = "memory";
-    memory.capacity_bytes = 1 << 20;
-    options.tiers = {fast, memory};
-    make_context();
-  }
-
-  void start() { supervisor = spawn(storage_supervisor, context); }
-
-  tier_actor tier(const std::string& name = "fast") { return find<tier_actor>(path::tier(name)); }
-  tier_info info(const std::string& name = "fast") { return *ask<tier_info>(tier(name), atom::get_v); }
-
-  void make(const shard_home& x) { BOOST_REQUIRE(ask<shard_home>(tier(x.tier), atom::create_v, x, size)); }
-  fake_data_plane::shard_row& row(const shard_home& x) { return plane->shards[{x.tier, x.id, x.of}]; }
-  bool there(const shard_home& x) { return plane->shards.count({x.tier, x.id, x.of}) != 0; }
-  errc fence(const lease_grant& x) { return refusal<lease_grant>(tier(x.home.tier), atom::fence_v, x); }
-
-  storage_supervisor_actor supervisor;
-};
-
-} // namespace
 
 BOOST_FIXTURE_TEST_SUITE(tier_, tier_fixture)
 
@@ -200,7 +147,9 @@ BOOST_AUTO_TEST_CASE(an_idle_shard_is_passivated_and_a_leased_one_is_not) {
   make(home(2));
   BOOST_TEST((fence(grant(1, home(1), 1)) == errc::none));
   for (int i = 0; i < 15; ++i) {
-    caf::anon_send(tier(), atom::renew_v, holder_id{1}, caf::timespan{45s});
+    const auto terms = ask<std::vector<renewal_terms>>(tier(), atom::renew_v, tier_renewal{0, {{holder_id{1}, 45s}}});
+    BOOST_REQUIRE(terms);
+    BOOST_TEST(terms->front().leases == 1u);
     advance(10s);
   }
   BOOST_TEST(row(home(1)).active);
@@ -276,7 +225,7 @@ BOOST_AUTO_TEST_CASE(a_new_manager_learns_the_outstanding_leases_and_the_old_one
   BOOST_REQUIRE(grants);
   BOOST_REQUIRE(grants->size() == 1u);
   BOOST_TEST(grants->front().holder.value() == 7u);
-  BOOST_TEST((refusal<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{1}) == errc::stale_epoch));
+  BOOST_TEST((refusal<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{1}) == errc::deposed));
   caf::anon_send(tier(), atom::release_v, holder_id{7}, home(1).id, uint64_t{0});
   BOOST_TEST(ask<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{2})->empty());
 }

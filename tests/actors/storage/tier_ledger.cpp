@@ -172,22 +172,44 @@ BOOST_AUTO_TEST_CASE(a_release_ends_a_range_of_one_volume) {
   BOOST_TEST(ledger.leases() == 2u);
 }
 
-BOOST_AUTO_TEST_CASE(an_older_manager_gets_no_inventory_once_a_newer_has_asked) {
+BOOST_AUTO_TEST_CASE(the_inventory_tells_what_is_outstanding_in_order) {
   tier_ledger ledger{1000};
   ledger.record(grant(2, home(1), 3, 10s), 0s);
   ledger.record(grant(1, home(5), 4, 20s), 0s);
-  std::vector<lease_grant> grants;
-  BOOST_TEST((ledger.inventory(2, 5s, grants) == errc::none));
+  auto grants = ledger.inventory(5s);
   BOOST_REQUIRE(grants.size() == 2u);
   BOOST_TEST(grants[0].home.id.index.value() == 1u);
   BOOST_TEST(grants[0].term.count() == caf::timespan(5s).count());
   BOOST_TEST(grants[1].fence.value() == 4u);
-  BOOST_TEST((ledger.inventory(1, 5s, grants) == errc::stale_epoch));
-  BOOST_TEST((ledger.inventory(2, 5s, grants) == errc::none));
   // What has ended is no more outstanding.
-  grants.clear();
-  BOOST_TEST((ledger.inventory(3, 15s, grants) == errc::none));
-  BOOST_TEST(grants.size() == 1u);
+  BOOST_TEST(ledger.inventory(15s).size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(lower_managers_are_not_heeded_once_a_higher_one_has_asked) {
+  tier_ledger ledger{1000};
+  BOOST_TEST(ledger.heeds(0));
+  ledger.heed(2);
+  ledger.heed(1);
+  BOOST_TEST(!ledger.heeds(1));
+  BOOST_TEST(ledger.heeds(2));
+  BOOST_TEST(ledger.heeds(3));
+}
+
+BOOST_AUTO_TEST_CASE(a_shard_is_moving_while_a_migration_has_a_lease) {
+  tier_ledger ledger{1000};
+  auto move = grant(9, home(1), 1, 10s);
+  move.mode = lease_mode::migration;
+  ledger.record(grant(2, home(1), 1, 30s), 0s);
+  ledger.record(move, 0s);
+  BOOST_TEST(ledger.moving(home(1).id));
+  BOOST_TEST(ledger.moving(holder_id{2}));
+  BOOST_TEST(!ledger.moving(holder_id{3}));
+  ledger.release(holder_id{9}, home(1).id, 1, 1s);
+  BOOST_TEST(!ledger.moving(home(1).id));
+  ledger.record(move, 0s);
+  ledger.expire(20s);
+  BOOST_TEST(!ledger.moving(holder_id{2}));
+  BOOST_TEST(ledger.holds(holder_id{2}, home(1).id));
 }
 
 BOOST_AUTO_TEST_CASE(idle_is_active_and_neither_held_nor_used_for_a_while) {

@@ -89,6 +89,7 @@ volume_directory_actor::behavior_type fake_directory(volume_directory_actor::poi
 host_supervisor_actor::behavior_type fake_host(host_supervisor_actor::pointer self, std::shared_ptr<uint64_t> resized) {
   return {
     [](atom::revoke, shard_id, uint64_t) {},
+    [](atom::change, shard_id) {},
     [](atom::refresh, const shard_home&) {},
     [](atom::attach, volume_id id, bool) {
       return attachment{id, holder_id{1}, "nbd+unix:///vm1?socket=/s", "/s", "h"};

@@ -1,0 +1,239 @@
+#include <boost/test/unit_test.hpp>
+
+#include "tests/actors/management/lease_fixture.hpp"
+
+// What management and storage agree on: terms, renewals, changes of mode; and what is told of it.
+
+namespace varve {
+
+namespace {
+
+struct agreement_fixture : lease_fixture {
+  agreement_fixture() {
+    auto x = spec("scratch");
+    x.is_volatile = true;
+    scratch = make(x);
+    // Ann has a shard on each tier.
+    one(acquire(ann, 0, lease_mode::write));
+    const lease_request there{ann, {scratch.id, shard_index{0}}, 1, lease_mode::write, {}};
+    one(ask<grants>(manager, atom::acquire_v, there, holders[ann]));
+  }
+
+  caf::expected<lease_renewal> renew(holder_id holder = ann) {
+    return ask<lease_renewal>(manager, atom::renew_v, holder);
+  }
+  caf::expected<grants> change(holder_id holder, uint64_t first, lease_mode mode, uint64_t count = 1) {
+    return ask<grants>(manager, atom::change_v, request(holder, first, mode, count));
+  }
+  std::vector<lease_event> told(lease_change what) {
+    auto x = ask<lease_history>(manager, atom::list_v, uint64_t{0}, uint64_t{1000});
+    BOOST_REQUIRE(x);
+    std::erase_if(x->events, [&](auto& e) { return e.what != what; });
+    return x->events;
+  }
+  bool alive() { return find<lease_manager_actor>(path::leases) == manager && !ended(); }
+  bool ended() { return refusal<std::vector<lease_info>>(manager, atom::list_v, v.id) != errc::none; }
+
+  volume_record scratch;
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(lease_agreement_, agreement_fixture)
+
+BOOST_AUTO_TEST_CASE(a_keep_alive_is_answered_once_storage_has_confirmed_it) {
+  tier().renews_never = true;
+  auto asked = begin<lease_renewal>(manager, atom::renew_v, ann);
+  run();
+  BOOST_TEST(!asked.done());
+  tier().renews_never = false;
+  BOOST_REQUIRE(renew());
+  BOOST_TEST(tier().renewals.size() >= 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_tier_that_does_not_answer_keeps_only_its_own_leases_from_being_renewed) {
+  tier().renews_never = true;
+  for (int i = 0; i < 4; ++i) {
+    const auto began = now();
+    auto x = renew();
+    BOOST_REQUIRE(x);
+    BOOST_TEST(x->renewed == 1u);
+    BOOST_REQUIRE(x->gaps.size() == 1u);
+    BOOST_TEST(x->gaps.front().tier == "fast");
+    BOOST_TEST(!x->gaps.front().why.empty());
+    BOOST_TEST((now() - began < context->options.request_timeout));
+    advance(12s);
+  }
+  // One term after the last time that storage agreed, and no sooner or later.
+  BOOST_TEST(leases().empty());
+  BOOST_TEST(told(lease_change::expired).size() == 1u);
+  BOOST_TEST(ask<std::vector<lease_info>>(manager, atom::list_v, scratch.id)->size() == 1u);
+  BOOST_TEST(published_count("LEASES_NOT_RENEWED") >= 3u);
+  tier().renews_never = false;
+  BOOST_TEST(renew()->gaps.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_renewal_renews_nothing_there_and_says_why) {
+  advance(20s);
+  tier().renew_refusals = {errc::unavailable};
+  auto x = renew();
+  BOOST_REQUIRE(x);
+  BOOST_REQUIRE(x->gaps.size() == 1u);
+  BOOST_TEST(x->gaps.front().why.find("as the test says") != std::string::npos);
+  BOOST_TEST((leases().front().remaining < 26s));
+  BOOST_TEST(renew()->gaps.empty());
+  BOOST_TEST((leases().front().remaining > 44s));
+}
+
+BOOST_AUTO_TEST_CASE(what_comes_while_a_tier_is_asked_goes_with_the_next_question) {
+  for (uint64_t n = 10; n < 40; ++n) {
+    holders[holder_id{n}] = holders[ben];
+    acquire(holder_id{n}, n, lease_mode::write);
+  }
+  tier().renewal_batches = 0;
+  std::vector<pending<lease_renewal>> all;
+  for (uint64_t n = 10; n < 40; ++n)
+    all.push_back(begin<lease_renewal>(manager, atom::renew_v, holder_id{n}));
+  run();
+  for (auto& x : all)
+    BOOST_TEST((x.code() == errc::none));
+  BOOST_TEST(tier().renewals.size() >= 30u);
+  BOOST_TEST(tier().renewal_batches < 15u);
+}
+
+BOOST_AUTO_TEST_CASE(storage_may_shorten_a_renewal_and_lengthen_it_again) {
+  tier().term_max = 20s;
+  tier().limit = term_limit::draining;
+  auto x = renew();
+  BOOST_REQUIRE(x);
+  BOOST_TEST((x->term == 20s));
+  BOOST_TEST((leases().front().grant.term == 20s));
+  BOOST_TEST((leases().front().grant.limit == term_limit::draining));
+  BOOST_REQUIRE(!told(lease_change::changed).empty());
+  BOOST_TEST(told(lease_change::changed).back().why.find("draining") != std::string::npos);
+  tier().term_max = 1h;
+  BOOST_TEST((renew()->term == context->options.leases.term));
+  BOOST_TEST((leases().front().grant.limit == term_limit::none));
+}
+
+BOOST_AUTO_TEST_CASE(a_grant_says_why_it_is_short) {
+  auto x = spec("secret");
+  x.sensitive = sensitivity::high;
+  const auto secret = make(x);
+  const lease_request there{ann, {secret.id, shard_index{0}}, 1, lease_mode::write, {}};
+  BOOST_TEST((one(ask<grants>(manager, atom::acquire_v, there, holders[ann])).limit == term_limit::sensitive));
+  tier().term_max = 20s;
+  tier().limit = term_limit::overloaded;
+  BOOST_TEST((one(acquire(ann, 5, lease_mode::write)).limit == term_limit::overloaded));
+  BOOST_TEST(told(lease_change::granted).back().why.find("overloaded") != std::string::npos);
+  tier().fence_refusals = {errc::unavailable};
+  BOOST_TEST((code_of(acquire(ann, 6, lease_mode::write).error()) == errc::unavailable));
+  BOOST_REQUIRE(told(lease_change::refused).size() == 1u);
+  BOOST_TEST(told(lease_change::refused).back().why.find("as the test says") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(what_several_want_is_granted_for_a_short_term) {
+  auto contended = one(acquire(ben, 0, lease_mode::write));
+  BOOST_TEST((contended.term == context->options.leases.term_sensitive));
+  BOOST_TEST((contended.limit == term_limit::contended));
+  BOOST_TEST((one(acquire(ben, 1, lease_mode::write)).term == context->options.leases.term));
+  // And for as long again once nobody else has wanted it for a term.
+  for (int i = 0; i < 6; ++i) {
+    advance(9s);
+    BOOST_REQUIRE(renew(ben));
+  }
+  BOOST_TEST((renew(ben)->term == context->options.leases.term));
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_that_storage_does_not_heed_ends) {
+  tier().incarnation = 99;
+  BOOST_TEST(
+    (refusal<grants>(manager, atom::acquire_v, request(ann, 7, lease_mode::write), holders[ann]) != errc::none));
+  BOOST_TEST(ended());
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_whose_renewals_are_not_heeded_ends) {
+  tier().renew_refusals = {errc::deposed};
+  BOOST_TEST((refusal<lease_renewal>(manager, atom::renew_v, ann) != errc::none));
+  BOOST_TEST(ended());
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_of_an_older_catalog_takes_a_number_that_storage_heeds) {
+  tier().incarnation = 9;
+  restart_manager();
+  advance(1s);
+  BOOST_TEST(tier().incarnation >= 9u);
+  BOOST_TEST((one(acquire(ann, 7, lease_mode::write)).manager == tier().incarnation));
+}
+
+BOOST_AUTO_TEST_CASE(a_lease_changes_its_mode_and_stays_the_same_lease) {
+  const auto before = leases().front().grant;
+  auto read = change(ann, 0, lease_mode::read);
+  BOOST_REQUIRE(read);
+  BOOST_REQUIRE(read->size() == 1u);
+  BOOST_TEST((read->front().mode == lease_mode::read));
+  BOOST_TEST((read->front().id == before.id));
+  BOOST_TEST((read->front().fence == before.fence));
+  BOOST_TEST((tier().fences.back().mode == lease_mode::read));
+  // Beside another reader it waits until that one has given way, and reads meanwhile.
+  BOOST_REQUIRE(acquire(ben, 0, lease_mode::read));
+  ben_world->gives_way = false;
+  auto write = begin<grants>(manager, atom::change_v, request(ann, 0, lease_mode::write));
+  advance(1s);
+  BOOST_TEST(!write.done());
+  BOOST_TEST(leases().size() == 2u);
+  advance(5s);
+  BOOST_REQUIRE((write.code() == errc::none));
+  BOOST_TEST((write.get()->front().id == before.id));
+  BOOST_TEST((write.get()->front().mode == lease_mode::write));
+  BOOST_TEST((write.get()->front().fence > before.fence)); // ben was broken
+  BOOST_TEST(ann_world->revoked.empty());
+  BOOST_TEST(told(lease_change::broken).size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(only_what_is_held_can_be_changed) {
+  BOOST_TEST((code_of(change(ben, 0, lease_mode::write).error()) == errc::not_found));
+  BOOST_TEST((code_of(change(ann, 8, lease_mode::write).error()) == errc::not_found));
+  BOOST_TEST((code_of(change(ann, 0, lease_mode::migration).error()) == errc::invalid_argument));
+  // Of a wider range that part.
+  auto x = change(ann, 0, lease_mode::read, 10);
+  BOOST_REQUIRE(x);
+  BOOST_TEST(x->size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_writer_goes_on_reading_when_another_wants_to_read) {
+  const auto before = leases().front().grant;
+  auto read = one(acquire(ben, 0, lease_mode::read));
+  BOOST_TEST(ann_world->lowered.size() == 1u);
+  BOOST_TEST(ann_world->revoked.empty());
+  BOOST_TEST((read.fence == before.fence));
+  BOOST_REQUIRE(leases().size() == 2u);
+  for (auto& x : leases())
+    BOOST_TEST((x.grant.mode == lease_mode::read));
+}
+
+BOOST_AUTO_TEST_CASE(a_writer_that_does_not_answer_is_fenced_for_a_reader) {
+  const auto before = leases().front().grant;
+  ann_world->reads_only = ann_world->gives_way = false;
+  auto read = one(acquire(ben, 0, lease_mode::read));
+  BOOST_TEST((read.fence > before.fence));
+  BOOST_TEST(leases().size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(all_that_happens_is_told_in_order) {
+  auto x = ask<lease_history>(manager, atom::list_v, uint64_t{0}, uint64_t{1000});
+  BOOST_REQUIRE(x);
+  BOOST_TEST(x->newest == x->events.size());
+  const auto newest = x->newest;
+  BOOST_TEST(ask<lease_history>(manager, atom::list_v, newest, uint64_t{1000})->events.empty());
+  BOOST_REQUIRE(ask<caf::unit_t>(manager, atom::release_v, ann, shard_id{v.id, {}}, uint64_t{0}));
+  auto more = ask<lease_history>(manager, atom::list_v, newest, uint64_t{1000});
+  BOOST_REQUIRE(more->events.size() == 1u);
+  BOOST_TEST(more->events.front().number == newest + 1);
+  BOOST_TEST((more->events.front().what == lease_change::released));
+  BOOST_TEST(ask<lease_history>(manager, atom::list_v, uint64_t{0}, uint64_t{1})->events.size() == 1u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+} // namespace varve
