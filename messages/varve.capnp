@@ -93,6 +93,9 @@ enum ErrorCode {
 
   readOnly @22;
   # This connection has become one that only reads. Nothing was changed.
+
+  deposed @23;
+  # A newer manager has asked: this one grants nothing any more. Ask again.
 }
 
 struct Error {
@@ -348,6 +351,40 @@ struct Lease {
 
   tier @10 :Text;
   # The home of the shard; empty when it does not exist.
+
+  limit @11 :Text;
+  # Why the term is shorter than the holder wished: "sensitive" or "contended" by management, "migrating", "draining" or
+  # "overloaded" by storage. Empty: it is not.
+}
+
+enum LeaseChange {
+  granted @0;
+  changed @1;
+  # Its mode, or the term that storage agrees to.
+
+  released @2;
+  # Given back by its holder.
+
+  broken @3;
+  # Taken away: its holder did not give way in time.
+
+  expired @4;
+  # Not renewed in time.
+
+  refused @5;
+  # Asked for and not granted; `why` says what storage said.
+}
+
+struct LeaseEvent {
+  number @0 :UInt64;
+  # Counts from 1 in each life of the manager, without gaps.
+
+  at @1 :UInt64;
+  what @2 :LeaseChange;
+  lease @3 :Lease;
+  # As it is then: without state and remaining time. Of a refusal: what was asked for.
+
+  why @4 :Text;
 }
 
 enum MigrationState {
@@ -789,4 +826,9 @@ interface Node {
 
   ready @28 () -> (error :Error, notReady :Text);
   # Empty when the node serves all that it is there for, as /readyz says; else what it waits for.
+
+  leaseHistory @32 (after :UInt64, limit :UInt32) -> (error :Error, incarnation :UInt64, newest :UInt64,
+                                                      events :List(LeaseEvent));
+  # What happened to leases after the event of that number, in order. Only the latest are kept: a first number that does
+  # not follow `after` says that some were lost; another `incarnation`, that numbers have begun anew.
 }

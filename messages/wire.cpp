@@ -14,6 +14,8 @@ caf::timespan duration(uint64_t x) {
 }
 
 static_assert(static_cast<int>(wire::ErrorCode::READ_ONLY) == static_cast<int>(errc::read_only));
+static_assert(static_cast<int>(wire::ErrorCode::DEPOSED) == static_cast<int>(errc::deposed));
+static_assert(static_cast<int>(wire::LeaseChange::REFUSED) == static_cast<int>(lease_change::refused));
 static_assert(static_cast<int>(wire::MigrationState::ABORTED) == static_cast<int>(migration_state::aborted));
 static_assert(static_cast<int>(wire::LeaseMode::MIGRATION) == static_cast<int>(lease_mode::migration));
 static_assert(static_cast<int>(wire::Condition::SILENT) == static_cast<int>(actor_condition::silent));
@@ -21,6 +23,14 @@ static_assert(static_cast<int>(wire::ArgumentType::FLAG) == static_cast<int>(arg
 static_assert(static_cast<int>(wire::MemberState::DOWN) == static_cast<int>(member_state::down));
 static_assert(static_cast<int>(wire::WorkloadProfile::CAPACITY) == static_cast<int>(workload_profile::capacity));
 static_assert(static_cast<int>(wire::Sensitivity::HIGH) == static_cast<int>(sensitivity::high));
+
+term_limit term_limit_of(std::string_view name) {
+  for (auto x : {term_limit::sensitive, term_limit::contended, term_limit::migrating, term_limit::draining,
+                 term_limit::overloaded})
+    if (name == to_string(x))
+      return x;
+  return term_limit::none;
+}
 
 } // namespace
 
@@ -230,6 +240,7 @@ void to_wire(wire::Lease::Builder to, const lease_info& x) {
   to.setRemaining(nanoseconds(x.remaining));
   to.setState(x.state);
   to.setTier(x.grant.home.tier);
+  to.setLimit(to_string(x.grant.limit));
 }
 
 lease_info from_wire(wire::Lease::Reader x) {
@@ -245,7 +256,20 @@ lease_info from_wire(wire::Lease::Reader x) {
   to.remaining = duration(x.getRemaining());
   to.state = x.getState();
   to.grant.home.tier = x.getTier();
+  to.grant.limit = term_limit_of(x.getLimit().cStr());
   return to;
+}
+
+void to_wire(wire::LeaseEvent::Builder to, const lease_event& x) {
+  to.setNumber(x.number);
+  to.setAt(x.at);
+  to.setWhat(static_cast<wire::LeaseChange>(x.what));
+  to_wire(to.initLease(), {x.grant, {}, {}});
+  to.setWhy(x.why);
+}
+
+lease_event from_wire(wire::LeaseEvent::Reader x) {
+  return {x.getNumber(), x.getAt(), static_cast<lease_change>(x.getWhat()), from_wire(x.getLease()).grant, x.getWhy()};
 }
 
 void to_wire(wire::Migration::Builder to, const migration_progress& x) {

@@ -37,6 +37,8 @@ catalog_backup_info from_wire(wire::CatalogBackup::Reader x);
 
 void to_wire(wire::Lease::Builder to, const lease_info& x);
 lease_info from_wire(wire::Lease::Reader x);
+void to_wire(wire::LeaseEvent::Builder to, const lease_event& x);
+lease_event from_wire(wire::LeaseEvent::Reader x);
 
 void to_wire(wire::Migration::Builder to, const migration_progress& x);
 migration_progress from_wire(wire::Migration::Reader x);

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   add_volume_verbs(app, s);
   add_shard_verbs(app, s);
   add_node_verbs(app, s);
+  add_lease_verbs(app, s);
   add_migration_verbs(app, s);
   add_cluster_verbs(app, s);
   add_config_verbs(app, s);

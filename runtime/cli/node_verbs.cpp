@@ -58,29 +58,6 @@ int tiers(session& s, rpc_client& node) {
     });
 }
 
-int leases(session& s, rpc_client& node, const std::string& volume) {
-  const auto names = session::volume_names(node);
-  auto name = [&names](const lease_info& x) {
-    auto at = names.find(x.grant.home.id.volume.value());
-    return at == names.end() ? std::to_string(x.grant.home.id.volume.value()) : at->second;
-  };
-  return listing<lease_info>(
-    s, node.lease_list(volume), "leases", [&](const lease_info& x) { return to_json(x, name(x)); },
-    table{{"VOLUME", ">SHARD", ">COUNT", "MODE", ">EPOCH", ">HOLDER", ">TERM", ">LEFT", "STATE", "TIER"}},
-    [&](const lease_info& x) -> std::vector<std::string> {
-      return {name(x),
-              std::to_string(x.grant.home.id.index.value()),
-              std::to_string(x.grant.count),
-              to_string(x.grant.mode),
-              fmt::format("{}.{}", x.grant.fence.value() >> 32, x.grant.fence.value() & 0xffffffff),
-              std::to_string(x.grant.holder.value()),
-              format_duration_short(x.grant.term),
-              format_duration_short(x.remaining),
-              x.state,
-              x.grant.home.tier.empty() ? "-" : x.grant.home.tier};
-    });
-}
-
 int actors(session& s, rpc_client& node) {
   return listing<actor_info>(
     s, node.actor_list(), "actors", [](const actor_info& x) { return to_json(x); },
@@ -150,18 +127,6 @@ void add_node_verbs(CLI::App& app, session& s) {
   noun->require_subcommand(1);
   auto* x = noun->add_subcommand("ls", "List tiers: room, measured latencies, problems");
   x->callback([&s] { s.with_node([&](rpc_client& node) { return tiers(s, node); }); });
-
-  noun = app.add_subcommand("lease", "Who may read, write or move which shard, and until when");
-  noun->require_subcommand(1);
-  x = noun->add_subcommand("ls", "List leases");
-  x->add_option("VOLUME", *text, "All volumes without");
-  x->callback([text, &s] { s.with_node([&](rpc_client& node) { return leases(s, node, *text); }); });
-  x = noun->add_subcommand("break", "Take a shard's leases away and fence their holders; those that live ask again");
-  x->add_option("VOLUME", *text)->required();
-  x->add_option("SHARD", *index, "Its index")->required();
-  x->callback([text, index, &s] {
-    s.with_node([&](rpc_client& node) { return plain(s, node.lease_break(*text, *index), {{"broken", *index}}); });
-  });
 
   x = app.add_subcommand("status", "How the node is, on one screen");
   x->callback([&s] { s.with_node([&](rpc_client& node) { return status(s, node); }); });

@@ -158,7 +158,24 @@ nlohmann::json to_json(const lease_info& x, const std::string& volume_name) {
   return {{"id", g.id.value()},       {"volume", volume_name},     {"shard", g.home.id.index.value()},
           {"count", g.count},         {"mode", to_string(g.mode)}, {"holder", g.holder.value()},
           {"epoch", g.fence.value()}, {"term", seconds(g.term)},   {"remaining", seconds(x.remaining)},
-          {"state", x.state},         {"tier", g.home.tier}};
+          {"state", x.state},         {"tier", g.home.tier},       {"limit", to_string(g.limit)}};
+}
+
+nlohmann::json to_json(const lease_event& x, const std::string& volume_name) {
+  const auto& g = x.grant;
+  return {{"number", x.number},
+          {"at", x.at},
+          {"what", to_string(x.what)},
+          {"why", x.why},
+          {"id", g.id.value()},
+          {"volume", volume_name},
+          {"shard", g.home.id.index.value()},
+          {"count", g.count},
+          {"mode", to_string(g.mode)},
+          {"holder", g.holder.value()},
+          {"epoch", g.fence.value()},
+          {"term", seconds(g.term)},
+          {"tier", g.home.tier}};
 }
 
 nlohmann::json to_json(const migration_progress& x, const std::string& volume_name) {

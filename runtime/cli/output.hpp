@@ -49,6 +49,7 @@ nlohmann::json to_json(const attachment& x);
 nlohmann::json to_json(const shard_row& x);
 nlohmann::json to_json(const tier_row& x);
 nlohmann::json to_json(const lease_info& x, const std::string& volume_name);
+nlohmann::json to_json(const lease_event& x, const std::string& volume_name);
 nlohmann::json to_json(const migration_progress& x, const std::string& volume_name);
 nlohmann::json to_json(const node_status& x);
 nlohmann::json to_json(const member_info& x);

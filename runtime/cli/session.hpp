@@ -70,7 +70,8 @@ private:
 void add_volume_verbs(CLI::App& app, session& s);
 void add_shard_verbs(CLI::App& app, session& s);
 void add_migration_verbs(CLI::App& app, session& s);
-/// tier, lease, status, events, actor, stop.
+void add_lease_verbs(CLI::App& app, session& s);
+/// tier, status, events, actor, stop.
 void add_node_verbs(CLI::App& app, session& s);
 void add_cluster_verbs(CLI::App& app, session& s);
 /// up and down, below `noun`.

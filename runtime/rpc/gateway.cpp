@@ -409,6 +409,14 @@ void gateway::lease_break(std::string volume, uint64_t index, answer<nothing> do
   });
 }
 
+void gateway::lease_history(uint64_t after, uint64_t limit, answer<varve::lease_history> done) const {
+  run<varve::lease_history>(std::move(done), [=](auto& r) {
+    r.template ask<lease_manager_actor>(
+      path::leases, [&r](const varve::lease_history& x) { r.finish(x); }, atom::list_v, after,
+      std::min<uint64_t>(limit, 1000));
+  });
+}
+
 void gateway::migration_list(answer<std::vector<migration_progress>> done) const {
   run<std::vector<migration_progress>>(std::move(done), [](auto& r) {
     r.template ask<migration_supervisor_actor>(

@@ -99,6 +99,8 @@ public:
   /// Of all volumes when `volume` is empty.
   void lease_list(std::string volume, answer<std::vector<lease_info>> done) const;
   void lease_break(std::string volume, uint64_t index, answer<nothing> done) const;
+  /// At most `limit` events after a number, and never more than a thousand.
+  void lease_history(uint64_t after, uint64_t limit, answer<varve::lease_history> done) const;
 
   void migration_list(answer<std::vector<migration_progress>> done) const;
   void migration_show(migration_id id, answer<migration_progress> done) const;

@@ -236,6 +236,19 @@ kj::Promise<void> node_service::leaseBreak(LeaseBreakContext context) {
     fill_nothing);
 }
 
+kj::Promise<void> node_service::leaseHistory(LeaseHistoryContext context) {
+  return serve<lease_history>(
+    context,
+    [this, after = context.getParams().getAfter(), limit = context.getParams().getLimit()](auto done) {
+      to_.lease_history(after, limit, std::move(done));
+    },
+    [](auto results, const lease_history& x) {
+      results.setIncarnation(x.incarnation);
+      results.setNewest(x.newest);
+      list_to_wire<wire::LeaseEvent>(results.initEvents(static_cast<unsigned>(x.events.size())), x.events);
+    });
+}
+
 kj::Promise<void> node_service::migrationList(MigrationListContext context) {
   return serve<std::vector<migration_progress>>(
     context, [this](auto done) { to_.migration_list(std::move(done)); },

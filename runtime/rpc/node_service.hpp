@@ -65,6 +65,7 @@ public:
   kj::Promise<void> tierList(TierListContext context) override;
   kj::Promise<void> leaseList(LeaseListContext context) override;
   kj::Promise<void> leaseBreak(LeaseBreakContext context) override;
+  kj::Promise<void> leaseHistory(LeaseHistoryContext context) override;
   kj::Promise<void> migrationList(MigrationListContext context) override;
   kj::Promise<void> migrationShow(MigrationShowContext context) override;
   kj::Promise<void> migrationCancel(MigrationCancelContext context) override;

@@ -141,6 +141,15 @@ public:
     return call<std::vector<lease_info>>(kj::mv(q), [](auto& x) { return list_from_wire<wire::Lease>(x.getLeases()); });
   }
 
+  caf::expected<varve::lease_history> lease_history(uint64_t after, uint32_t limit) override {
+    auto q = node_.leaseHistoryRequest();
+    q.setAfter(after);
+    q.setLimit(limit);
+    return call<varve::lease_history>(kj::mv(q), [](auto& x) {
+      return varve::lease_history{x.getIncarnation(), x.getNewest(), list_from_wire<wire::LeaseEvent>(x.getEvents())};
+    });
+  }
+
   caf::error lease_break(const std::string& volume, uint64_t index) override {
     auto q = node_.leaseBreakRequest();
     q.setVolume(text(volume));

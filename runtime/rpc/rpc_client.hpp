@@ -56,6 +56,7 @@ public:
   virtual caf::expected<std::vector<tier_row>> tier_list() = 0;
   virtual caf::expected<std::vector<lease_info>> lease_list(const std::string& volume) = 0;
   virtual caf::error lease_break(const std::string& volume, uint64_t index) = 0;
+  virtual caf::expected<varve::lease_history> lease_history(uint64_t after, uint32_t limit) = 0;
   virtual caf::expected<std::vector<migration_progress>> migration_list() = 0;
   virtual caf::expected<migration_progress> migration_show(migration_id id) = 0;
   virtual caf::expected<migration_progress> migration_cancel(migration_id id) = 0;

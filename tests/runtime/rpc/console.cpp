@@ -25,11 +25,15 @@ talking_leases_actor::behavior_type talking_leases(talking_leases_actor::pointer
     [](atom::acquire, const lease_request&, const lease_holder_actor&) -> caf::result<std::vector<lease_grant>> {
       return make_error(errc::unsupported);
     },
+    [](atom::change, const lease_request&) -> caf::result<std::vector<lease_grant>> {
+      return make_error(errc::unsupported);
+    },
     [](atom::renew, holder_id) -> caf::result<lease_renewal> { return make_error(errc::unsupported); },
     [](atom::release, holder_id, shard_id, uint64_t) {},
     [broken](atom::evict, shard_id) { ++*broken; },
     [](atom::refresh, const shard_home&) {},
     [](atom::list, volume_id) { return std::vector<lease_info>{}; },
+    [](atom::list, uint64_t, uint64_t) { return lease_history{}; },
     [](atom::report) {
       return actor_report{3, {count_fact("leases", 12), text_fact("note", "fine"), time_fact("term", 45s)}};
     },

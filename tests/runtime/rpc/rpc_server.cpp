@@ -146,6 +146,9 @@ lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer) {
     [](atom::acquire, const lease_request&, const lease_holder_actor&) -> caf::result<std::vector<lease_grant>> {
       return make_error(errc::unsupported);
     },
+    [](atom::change, const lease_request&) -> caf::result<std::vector<lease_grant>> {
+      return make_error(errc::unsupported);
+    },
     [](atom::renew, holder_id) -> caf::result<lease_renewal> { return make_error(errc::unsupported); },
     [](atom::release, holder_id, shard_id, uint64_t) {},
     [](atom::evict, shard_id) {},
@@ -155,6 +158,14 @@ lease_manager_actor::behavior_type fake_leases(lease_manager_actor::pointer) {
       return std::vector<lease_info>{
         lease(home(1, "fast"), lease_mode::write), lease(home(3, "fast"), lease_mode::read),
         lease(home(5, "slow"), lease_mode::migration), lease(absent, lease_mode::read, 15)};
+    },
+    [](atom::list, uint64_t after, uint64_t limit) {
+      lease_history x;
+      x.incarnation = 9;
+      x.newest = 3;
+      for (auto n = after + 1; n <= 3 && x.events.size() < limit; ++n)
+        x.events.push_back({n, 1000 + n, lease_change::broken, {}, "why"});
+      return x;
     },
   };
 }

@@ -42,8 +42,9 @@ BOOST_AUTO_TEST_CASE(every_value_survives_the_wire_field_by_field) {
   goes_there_and_back<wire::CatalogBackup>(catalog_backup_info{1, 2, 3, 4, 5});
   lease_grant grant{lease_id{1}, holder_id{2},          {{volume_id{3}, shard_index{4}}, "fast", {}, {}},
                     5,           lease_mode::migration, epoch{6},
-                    t(7)};
+                    t(7),        term_limit::draining};
   goes_there_and_back<wire::Lease>(lease_info{grant, t(8), "revoking"});
+  goes_there_and_back<wire::LeaseEvent>(lease_event{1, 2, lease_change::broken, grant, "why"});
   migration_record moved{migration_id{1}, {volume_id{2}, shard_index{3}}, "a",   "b", generation{4},
                          generation{5},   migration_state::switching,     "why", 6,   7};
   goes_there_and_back<wire::Migration>(
