@@ -82,12 +82,13 @@ def main():
     import chaos_bench
     import crash_bench
     import idle_bench
+    import leases_bench
     import migration_bench
     import nbd_bench
     import build_bench
     import remote_bench
     benches = {"nbd": nbd_bench, "migration": migration_bench, "crash": crash_bench, "idle": idle_bench, "build": build_bench,
-               "remote": remote_bench, "chaos": chaos_bench}
+               "remote": remote_bench, "leases": leases_bench, "chaos": chaos_bench}
     options = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = options.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in benches.items():
