@@ -95,6 +95,8 @@ void tier_state::load() {
 }
 
 void tier_state::scanned(const tier_scan& x) {
+  // Of a time before the log, or of one that is lost: all together, so that what that takes meanwhile is given back.
+  std::vector<std::pair<shard_id, epoch>> unknown;
   for (size_t i = 0; i < x.shards.size(); ++i) {
     auto& header = x.shards[i];
     const auto allocated = i < x.allocated_bytes.size() ? x.allocated_bytes[i] : 0;
@@ -111,8 +113,7 @@ void tier_state::scanned(const tier_scan& x) {
                  .sealed_for = header.sealed_for});
     const auto known = seen(header.id);
     if (header.fence > known)
-      // Of a time before the log, or of one that is lost.
-      note_epoch(header.id, header.fence, [](errc) {});
+      unknown.emplace_back(header.id, header.fence);
     else if (header.fence < known && !header.incomplete && header.sealed_by.value() == 0)
       // A crash came between, or the file is an older one: nothing older than the log may reach it.
       self_->request(keeper(header.id, header.generation), context_->options.request_timeout, atom::fence_v, known)
@@ -120,6 +121,8 @@ void tier_state::scanned(const tier_scan& x) {
           [this, id = header.id, of = header.generation](const shard_summary_info& x) { activated(id, of, x); },
           [this, id = header.id](const caf::error& e) { noted(code_of(e), "raising the epoch of " + name_of(id)); });
   }
+  if (context_->epochs && !unknown.empty())
+    context_->epochs->raise_all(std::move(unknown), [](errc) {});
   for (auto& problem : x.problems)
     context_->publish("SHARD_FILE_UNREADABLE", "tier " + settings_.store.name + ": " + problem);
   loaded_ = true;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "messages/errors.hpp"
 #include "messages/types.hpp"
@@ -24,6 +26,8 @@ public:
   /// `done` once it is durable that the epoch was seen; errc::stale_epoch when a higher one was, errc::tier_full,
   /// errc::device_failed. Called on a thread of the keeper's, or inline when there is nothing to do.
   virtual void raise(shard_id id, epoch to, callback done) = 0;
+  /// Of many shards at once; of those of which a higher one was seen that one stays. Never errc::stale_epoch.
+  virtual void raise_all(std::vector<std::pair<shard_id, epoch>> xs, callback done) = 0;
   /// The same for the incarnation of a manager; errc::deposed.
   virtual void note_manager(uint64_t incarnation, callback done) = 0;
 };

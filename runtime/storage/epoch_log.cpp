@@ -6,6 +6,7 @@
 #include <future>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include <fcntl.h>
 
@@ -248,33 +249,60 @@ void epoch_log::note(shard_id id, uint64_t value, errc refused, callback done) {
       status = refused;
     } else if (value > before || not_durable_.count(id) > 0) {
       seen_[id] = not_durable_[id] = value;
-      queue_.push_back({id, value, std::move(done)});
-      if (!flushing_) {
-        flushing_ = true;
-        on_.post([this] { varve::start(flush()); });
-      }
+      queue_.push_back({id, value});
+      waiting_.push_back(std::move(done));
+      wake();
       return;
     }
   }
   done(status);
 }
 
+void epoch_log::raise_all(std::vector<std::pair<shard_id, epoch>> xs, callback done) {
+  {
+    std::lock_guard guard{mutex_};
+    seen_.reserve(seen_.size() + xs.size());
+    const auto before = queue_.size();
+    for (auto& [id, to] : xs) {
+      auto& value = seen_[id];
+      if (to.value() > value || (to.value() == value && not_durable_.count(id) > 0)) {
+        value = to.value();
+        queue_.push_back({id, value});
+      }
+    }
+    // Apart from what stays: so that its memory is one piece when it is given back.
+    for (auto i = before; i < queue_.size(); ++i)
+      not_durable_[queue_[i].id] = queue_[i].value;
+    if (queue_.size() > before) {
+      waiting_.push_back(std::move(done));
+      wake();
+      return;
+    }
+  }
+  done(errc::none);
+}
+
+void epoch_log::wake() {
+  if (std::exchange(flushing_, true))
+    return;
+  on_.post([this] { varve::start(flush()); });
+}
+
 void epoch_log::when_idle(std::function<void()> done) {
   std::lock_guard guard{mutex_};
   idle_.push_back(std::move(done));
-  if (!flushing_) {
-    flushing_ = true;
-    on_.post([this] { varve::start(flush()); });
-  }
+  wake();
 }
 
 task<> epoch_log::flush() {
   for (;;) {
-    std::vector<waiting> batch;
+    std::vector<entry> batch;
+    std::vector<callback> waiting;
     std::vector<std::function<void()>> idle;
     {
       std::lock_guard guard{mutex_};
       batch.swap(queue_);
+      waiting.swap(waiting_);
       if (batch.empty()) {
         flushing_ = false;
         idle.swap(idle_);
@@ -293,12 +321,12 @@ task<> epoch_log::flush() {
         if (auto at = not_durable_.find(x.id); at != not_durable_.end() && at->second <= x.value)
           not_durable_.erase(at);
     }
-    for (auto& x : batch)
-      x.done(status);
+    for (auto& done : waiting)
+      done(status);
   }
 }
 
-task<errc> epoch_log::append(std::span<const waiting> batch) {
+task<errc> epoch_log::append(std::span<const entry> batch) {
   std::vector<log_record> records;
   records.reserve(batch.size());
   ++file_.batch;

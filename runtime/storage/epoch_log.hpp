@@ -48,15 +48,15 @@ public:
   uint64_t file_bytes() const;
 
   void raise(shard_id id, epoch to, callback done) override;
+  void raise_all(std::vector<std::pair<shard_id, epoch>> xs, callback done) override;
   void note_manager(uint64_t incarnation, callback done) override;
   /// `done` on the reactor's thread, when nothing is under way any more.
   void when_idle(std::function<void()> done);
 
 private:
-  struct waiting {
+  struct entry {
     shard_id id;
     uint64_t value = 0;
-    callback done;
   };
   struct file_state {
     int fd = -1;
@@ -69,7 +69,9 @@ private:
 
   void note(shard_id id, uint64_t value, errc refused, callback done);
   task<> flush();
-  task<errc> append(std::span<const waiting> batch);
+  /// What is queued will be written; with mutex_ held.
+  void wake();
+  task<errc> append(std::span<const entry> batch);
   task<errc> rewrite();
   task<> reserve_spare();
   task<errc> reserve(int fd, uint64_t from_bytes, uint64_t to_bytes);
@@ -92,7 +94,9 @@ private:
   std::unordered_map<shard_id, uint64_t> seen_;
   /// Of `seen_`, what waits for a sync.
   std::unordered_map<shard_id, uint64_t> not_durable_;
-  std::vector<waiting> queue_;
+  std::vector<entry> queue_;
+  /// Who waits for all of it.
+  std::vector<callback> waiting_;
   bool flushing_ = false;
   std::vector<std::function<void()>> idle_;
   uint64_t file_bytes_ = 0;
