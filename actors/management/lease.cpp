@@ -4,39 +4,24 @@
 
 namespace varve {
 
-lease_self::behavior_type lease(lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id,
-                                caf::timespan time_left) {
-  return self->state.make_behavior(std::move(owner), id, time_left);
+lease_self::behavior_type lease(lease_self::stateful_pointer<lease_state> self, lease_owner_actor owner, lease_id id) {
+  return self->state.make_behavior(std::move(owner), id);
 }
 
-lease_self::behavior_type lease_state::make_behavior(lease_owner_actor owner, lease_id id, caf::timespan time_left) {
+lease_self::behavior_type lease_state::make_behavior(lease_owner_actor owner, lease_id id) {
   owner_ = std::move(owner);
   id_ = id;
-  renew(time_left);
   return {
-    [this](atom::renew, caf::timespan time_left) { renew(time_left); },
     [this](atom::revoke, const lease_holder_actor& holder, shard_id first, uint64_t count, caf::timespan grace) {
       revoke(holder, first, count, grace);
     },
     [this](atom::change, const lease_holder_actor& holder, shard_id shard, caf::timespan grace) {
       lower(holder, shard, grace);
     },
-    [this](atom::tick, uint64_t timer) { tick(timer); },
     [this](atom::report) {
       return report_of(self_, {count_fact("lease", id_.value()), flag_fact("revoking", revoking_)});
     },
   };
-}
-
-void lease_state::renew(caf::timespan time_left) {
-  self_->delayed_send(self_, time_left, atom::tick_v, ++timer_);
-}
-
-void lease_state::tick(uint64_t timer) {
-  // The manager renews all leases of a holder at once, in its table only: whether this one's time is over it alone
-  // knows.
-  if (timer == timer_)
-    self_->send(owner_, atom::expire_v, id_);
 }
 
 void lease_state::revoke(const lease_holder_actor& holder, shard_id first, uint64_t count, caf::timespan grace) {

@@ -227,10 +227,9 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
   }
   p.at = piece::state::granted;
   changed(x.request.holder);
-  if (living_->actors.count(claim.id) == 0) {
+  if (living_->actors.count(claim.id) == 0)
     note(lease_change::granted, table_.grant(claim.id));
-    start_lease(claim.id);
-  }
+  begin_lease(claim.id);
 }
 
 void lease_manager_state::fence(uint64_t id, size_t i) {
@@ -287,8 +286,7 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
     note(is_new ? lease_change::granted : lease_change::changed, table_.grant(p.lease));
   if (is_new || row->mode != agreed.mode)
     changed(x.request.holder);
-  if (living_->actors.count(p.lease) == 0)
-    start_lease(p.lease);
+  begin_lease(p.lease);
   p.at = piece::state::granted;
   if (is_new)
     // Whoever found it half made can have it revoked now.

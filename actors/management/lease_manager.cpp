@@ -21,6 +21,7 @@ constexpr caf::timespan look_every = 1s;
 constexpr size_t acquisitions_max = 10'000;
 /// Events kept for `lease watch`: some 250 bytes each.
 constexpr size_t history_max = 4096;
+constexpr caf::timespan ends_grain = 16ms;
 
 std::string path_of(lease_id id) {
   return path::leases + "/" + std::to_string(id.value());
@@ -61,7 +62,10 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     [this](atom::refresh, const shard_home& home) { refresh(home); },
     [this](atom::list, volume_id volume) { return list(volume); },
     [this](atom::list, uint64_t after, uint64_t limit) { return history(after, limit); },
-    [this](atom::expire, lease_id id) { expired(id); },
+    [this](atom::expire) {
+      looks_at_ = boot_time::max();
+      look_at_leases();
+    },
     [this](atom::revoke, lease_id id) { revoke(id); },
     [this](atom::release, lease_id id, bool clean) { revoked(id, clean); },
     [this](atom::change, lease_id id, bool clean) { lowered(id, clean); },
@@ -179,8 +183,7 @@ void lease_manager_state::take_inventory(const std::string& name) {
           x.term = std::min(options.term, options.term_sensitive);
           table_.adopt(x, context_->now() + full + options.drift_bound);
           for (auto id : table_.of_holder(x.holder, x.home.id, 1))
-            if (living_->actors.count(id) == 0)
-              start_lease(id);
+            begin_lease(id);
         }
         wake_later();
       },
@@ -228,6 +231,11 @@ void lease_manager_state::refused(const caf::error& e) {
   // none: what it writes there is compared with the leader's key.
   refused_ = true;
   incarnation_ = 0;
+  // What was learnt is learnt again, under other numbers.
+  for (auto& [id, actor] : living_->actors)
+    stop_lease(id, actor);
+  living_->actors.clear();
+  ends_.clear();
   inventory_asked_.clear();
   heard_by_.clear();
   for (const auto& x : context_->options.tiers)
@@ -428,14 +436,53 @@ std::vector<lease_info> lease_manager_state::list(volume_id volume) const {
 // -- leases
 // ------------------------------------------------------------------------------------------------------------
 
+void lease_manager_state::begin_lease(lease_id id) {
+  if (living_->actors.count(id) != 0)
+    return;
+  start_lease(id);
+  end_when(table_.find(id)->until, id);
+}
+
+void lease_manager_state::end_when(boot_time until, lease_id id) {
+  // Many at a time: the manager may end a lease a little later than it says.
+  const auto at = boot_time{(until.count() / ends_grain.count() + 1) * ends_grain.count()};
+  ends_[at].push_back(id);
+  if (at >= looks_at_)
+    return;
+  looks_at_ = at;
+  self_->delayed_send(self_, std::max<caf::timespan>(at - context_->now(), 1ms), atom::expire_v);
+}
+
+void lease_manager_state::look_at_leases() {
+  const auto now = context_->now();
+  while (!ends_.empty() && ends_.begin()->first <= now) {
+    const auto due = std::move(ends_.begin()->second);
+    ends_.erase(ends_.begin());
+    for (auto id : due) {
+      if (const auto* row = table_.find(id); row && row->until > now)
+        end_when(row->until, id);
+      else
+        expired(id);
+    }
+  }
+  if (ends_.empty() || ends_.begin()->first >= looks_at_)
+    return;
+  looks_at_ = ends_.begin()->first;
+  self_->delayed_send(self_, std::max<caf::timespan>(looks_at_ - now, 1ms), atom::expire_v);
+}
+
 void lease_manager_state::start_lease(lease_id id) {
-  const auto* row = table_.find(id);
-  const auto left = caf::timespan{std::max<int64_t>(0, (row->until - context_->now()).count())};
-  auto actor = self_->system().spawn(lease, caf::actor_cast<lease_owner_actor>(self_), id, left);
+  auto actor = self_->system().spawn(lease, caf::actor_cast<lease_owner_actor>(self_), id);
   living_->actors[id] = caf::actor_cast<caf::strong_actor_ptr>(actor);
-  by_actor_[actor.address()] = id;
   self_->monitor(actor);
   context_->directory->put(path_of(id), actor);
+}
+
+void lease_manager_state::stop_lease(lease_id id, const caf::strong_actor_ptr& actor) {
+  const auto address = caf::actor_cast<caf::actor_addr>(actor);
+  context_->directory->remove(path_of(id), address);
+  self_->demonitor(address);
+  caf::anon_send_exit(caf::actor_cast<caf::actor>(actor), caf::exit_reason::user_shutdown);
 }
 
 void lease_manager_state::revoke(lease_id id) {
@@ -528,15 +575,11 @@ void lease_manager_state::expired(lease_id id) {
     caf::anon_send_exit(caf::actor_cast<caf::actor>(actor->second), caf::exit_reason::user_shutdown);
     return;
   }
-  if (const auto now = context_->now(); row->until > now)
-    self_->send(caf::actor_cast<lease_actor>(actor->second), atom::renew_v, caf::timespan{(row->until - now).count()});
-  else {
-    context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard " +
-                                         std::to_string(row->first.volume.value()) + "." +
-                                         std::to_string(row->first.index.value()));
-    note(lease_change::expired, table_.grant(id));
-    end(id, false);
-  }
+  context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard " +
+                                       std::to_string(row->first.volume.value()) + "." +
+                                       std::to_string(row->first.index.value()));
+  note(lease_change::expired, table_.grant(id));
+  end(id, false);
 }
 
 void lease_manager_state::end(lease_id id, bool clean) {
@@ -547,10 +590,7 @@ void lease_manager_state::end(lease_id id, bool clean) {
   changed(holder);
   table_.end(id, clean);
   if (auto actor = living_->actors.find(id); actor != living_->actors.end()) {
-    const auto address = caf::actor_cast<caf::actor_addr>(actor->second);
-    context_->directory->remove(path_of(id), address);
-    by_actor_.erase(address);
-    caf::anon_send_exit(caf::actor_cast<caf::actor>(actor->second), caf::exit_reason::user_shutdown);
+    stop_lease(id, actor->second);
     living_->actors.erase(actor);
   }
   std::vector<uint64_t> done;
@@ -576,13 +616,15 @@ void lease_manager_state::wake_later() {
 }
 
 void lease_manager_state::lease_down(const caf::down_msg& x) {
-  auto at = by_actor_.find(x.source);
-  if (at == by_actor_.end())
+  // One that ended by itself; whom we end we do not listen to any more.
+  auto& actors = living_->actors;
+  const auto at = std::find_if(actors.begin(), actors.end(),
+                               [&](auto& y) { return caf::actor_cast<caf::actor_addr>(y.second) == x.source; });
+  if (at == actors.end())
     return;
-  const auto id = at->second;
-  by_actor_.erase(at);
+  const auto id = at->first;
   context_->directory->remove(path_of(id), x.source);
-  living_->actors.erase(id);
+  actors.erase(at);
   const auto* row = table_.find(id);
   if (!row)
     return;

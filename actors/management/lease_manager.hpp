@@ -16,10 +16,10 @@
 namespace varve {
 
 /// The interface, what leases report, and what the actor says to itself: ask a run's holder again; start (again) an
-/// inventory; look whether a tier has come back; the time of an acquisition is over, or of a renewal; its pieces are
-/// tried again.
+/// inventory; look whether a tier has come back; the time of leases, of an acquisition, or of a renewal is over; its
+/// pieces are tried again.
 using lease_manager_self =
-  lease_manager_actor::extend<caf::reacts_to<atom::expire, lease_id>, caf::reacts_to<atom::release, lease_id, bool>,
+  lease_manager_actor::extend<caf::reacts_to<atom::expire>, caf::reacts_to<atom::release, lease_id, bool>,
                               caf::reacts_to<atom::change, lease_id, bool>, caf::reacts_to<atom::renew, uint64_t>,
                               caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
                               caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop>,
@@ -157,7 +157,13 @@ private:
   piece* find_piece(uint64_t id, size_t i, uint64_t step);
 
   // Leases.
+  /// One that there is already goes on.
+  void begin_lease(lease_id id);
   void start_lease(lease_id id);
+  void stop_lease(lease_id id, const caf::strong_actor_ptr& actor);
+  void end_when(boot_time until, lease_id id);
+  /// Ends those whose time is over, and waits for the next.
+  void look_at_leases();
   void revoke(lease_id id);
   /// Asks the holder to go on with reading only, so that others may read, too.
   void lower(lease_id id);
@@ -219,7 +225,11 @@ private:
   uint64_t happened_ = 0;
   uint64_t changes_ = 0;
   std::shared_ptr<living> living_;
-  std::map<caf::actor_addr, lease_id> by_actor_;
+  /// When to look at which lease: each stands here once, for a time that renewals may have put off since. Not a timer
+  /// for each: it would take as much memory as the lease has besides.
+  std::map<boot_time, std::vector<lease_id>> ends_;
+  /// When look_at_leases is called next; max: not.
+  boot_time looks_at_ = boot_time::max();
 };
 
 lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_pointer<lease_manager_state> self,

@@ -407,8 +407,12 @@ caf::typed_response_promise<std::vector<lease_grant>> tier_state::inventory(uint
     if (status != errc::none)
       promise.deliver(make_error(status, status == errc::deposed ? "a newer manager has asked"
                                                                  : "the epoch log does not take the incarnation"));
-    else
-      promise.deliver(ledger_.inventory(context_->now() - context_->options.leases.drift_bound));
+    else {
+      auto grants = ledger_.inventory(context_->now() - context_->options.leases.drift_bound);
+      for (auto& x : grants)
+        x.home.tier = settings_.store.name;
+      promise.deliver(std::move(grants));
+    }
   };
   if (context_->epochs)
     ledger_.heed(context_->epochs->manager());

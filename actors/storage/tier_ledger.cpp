@@ -77,7 +77,7 @@ errc tier_ledger::check(const lease_grant& x) const {
 void tier_ledger::record(const lease_grant& x, boot_time now) {
   auto& of = holders_[x.holder];
   of.until = std::max(of.until, now + x.term);
-  auto [at, is_new] = of.grants.insert_or_assign(x.home.id, x);
+  auto [at, is_new] = of.grants.insert_or_assign(x.home.id, held{x.id, x.home.of, x.fence, x.manager, x.mode, x.limit});
   if (is_new)
     ++lease_counts_[x.home.id];
   if (x.mode == lease_mode::migration)
@@ -118,7 +118,7 @@ void tier_ledger::release(holder_id holder, shard_id first, uint64_t count, boot
     const auto& id = end->first;
     if (count != 0 && (id.volume != first.volume || id.index.value() - first.index.value() >= count))
       break;
-    forget(end->second, now);
+    forget(id, end->second.mode, now);
   }
   grants.erase(begin, end);
   if (grants.empty())
@@ -144,7 +144,7 @@ size_t tier_ledger::expire(boot_time now) {
     }
     ended += at->second.grants.size();
     for (auto& [id, grant] : at->second.grants)
-      forget(grant, now);
+      forget(id, grant.mode, now);
     at = holders_.erase(at);
   }
   return ended;
@@ -175,10 +175,18 @@ const char* tier_ledger::mode_of(shard_id id) const {
 std::vector<lease_grant> tier_ledger::inventory(boot_time now) {
   std::vector<lease_grant> out;
   expire(now);
-  for (auto& [id, x] : holders_)
-    for (auto& [shard, grant] : x.grants) {
-      out.push_back(grant);
-      out.back().term = x.until - now;
+  for (auto& [holder, x] : holders_)
+    for (auto& [shard, of] : x.grants) {
+      auto& grant = out.emplace_back();
+      grant.id = of.id;
+      grant.holder = holder;
+      grant.home.id = shard;
+      grant.home.of = of.of;
+      grant.home.fence = grant.fence = of.fence;
+      grant.mode = of.mode;
+      grant.term = x.until - now;
+      grant.limit = of.limit;
+      grant.manager = of.manager;
     }
   // The order of a hash table is no history to build a simulation on.
   std::sort(out.begin(), out.end(), [](const lease_grant& a, const lease_grant& b) {
@@ -195,9 +203,8 @@ std::vector<tier_ledger::key> tier_ledger::idle(boot_time now, caf::timespan idl
   return result;
 }
 
-void tier_ledger::forget(const lease_grant& x, boot_time now) {
-  const auto id = x.home.id;
-  if (x.mode == lease_mode::migration)
+void tier_ledger::forget(shard_id id, lease_mode mode, boot_time now) {
+  if (mode == lease_mode::migration)
     moving_.erase(id);
   auto at = lease_counts_.find(id);
   if (--at->second == 0)

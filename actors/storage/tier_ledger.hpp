@@ -91,7 +91,7 @@ public:
   size_t leases() const noexcept;
   /// "write", "read", "migration" or empty, for listings.
   const char* mode_of(shard_id id) const;
-  /// The outstanding grants.
+  /// The outstanding grants; without the tier's name, which a ledger does not know.
   std::vector<lease_grant> inventory(boot_time now);
   /// A manager of this incarnation has asked: lower ones have been replaced.
   void heed(uint64_t incarnation) { incarnation_ = std::max(incarnation_, incarnation); }
@@ -101,13 +101,22 @@ public:
   std::vector<key> idle(boot_time now, caf::timespan idle) const;
 
 private:
+  /// What of a grant is not said elsewhere: there may be a hundred thousand.
+  struct held {
+    lease_id id;
+    generation of;
+    epoch fence;
+    uint64_t manager = 0;
+    lease_mode mode = lease_mode::read;
+    term_limit limit = term_limit::none;
+  };
   struct holder {
     /// One keep-alive renews all leases of a holder, so one term is enough: the longest.
     boot_time until{0};
-    std::map<shard_id, lease_grant> grants;
+    std::map<shard_id, held> grants;
   };
 
-  void forget(const lease_grant& x, boot_time now);
+  void forget(shard_id id, lease_mode mode, boot_time now);
 
   uint64_t capacity_bytes_;
   uint64_t allocated_bytes_ = 0;

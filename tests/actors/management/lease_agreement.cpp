@@ -8,6 +8,35 @@ namespace varve {
 
 namespace {
 
+/// The catalog as the store of a cluster is: compares the leader's key with each batch.
+class led_store : public catalog_store {
+public:
+  explicit led_store(std::shared_ptr<catalog_store> of) : of_(std::move(of)) {}
+  void commit(catalog_batch batch, callback done) override {
+    if (deposed) {
+      ++refused;
+      catalog_result x;
+      x.status = errc::unavailable;
+      x.context = "this node does not lead any more: another manager does";
+      done(std::move(x));
+      return;
+    }
+    of_->commit(std::move(batch), std::move(done));
+    if (auto then = std::exchange(after_commit, {}))
+      then();
+  }
+  void list(std::string prefix, std::string after, size_t limit, callback done) override {
+    of_->list(std::move(prefix), std::move(after), limit, std::move(done));
+  }
+
+  bool deposed = false;
+  unsigned refused = 0;
+  std::function<void()> after_commit;
+
+private:
+  std::shared_ptr<catalog_store> of_;
+};
+
 struct agreement_fixture : lease_fixture {
   agreement_fixture() {
     auto x = spec("scratch");
@@ -32,9 +61,34 @@ struct agreement_fixture : lease_fixture {
     return x->events;
   }
   bool alive() { return find<lease_manager_actor>(path::leases) == manager && !ended(); }
+  /// A manager that leads (1) starts; after it has got its number, `then`.
+  void lead(std::function<void()> then) {
+    led = std::make_shared<led_store>(store);
+    led->after_commit = std::move(then);
+    auto x = std::make_shared<node_context>(*context);
+    x->options.roles.manager = true;
+    x->store = led;
+    x->leadership = leads;
+    leads->set({true, {}, 1});
+    context = x;
+    kill(find<catalog_actor>(path::catalog));
+    put(path::catalog, spawn(catalog, context));
+    restart_manager();
+  }
+  /// The newest manager's, as the catalog has it.
+  std::string number() {
+    std::string result;
+    store->list("meta/incarnation", "", 1, [&](catalog_result x) {
+      if (!x.entries.empty())
+        result = x.entries.front().value;
+    });
+    return result;
+  }
   bool ended() { return refusal<std::vector<lease_info>>(manager, atom::list_v, v.id) != errc::none; }
 
   volume_record scratch;
+  std::shared_ptr<leadership> leads = std::make_shared<leadership>();
+  std::shared_ptr<led_store> led;
 };
 
 } // namespace
@@ -159,11 +213,83 @@ BOOST_AUTO_TEST_CASE(a_manager_whose_renewals_are_not_heeded_ends) {
 }
 
 BOOST_AUTO_TEST_CASE(a_manager_of_an_older_catalog_takes_a_number_that_storage_heeds) {
-  tier().incarnation = 9;
-  restart_manager();
+  // The first tier has told what is outstanding there before the second refuses.
+  auto& outstanding = tier().outstanding;
+  outstanding = {2, leases().front().grant};
+  outstanding[1].home.id.index = shard_index{1};
+  tiers["ram"]->incarnation = 9;
+  // One is given back between that inventory and the next.
+  lead([&] { led->after_commit = [&] { outstanding.resize(1); }; });
   advance(1s);
-  BOOST_TEST(tier().incarnation >= 9u);
+  BOOST_TEST(tiers["ram"]->incarnation >= 9u);
+  BOOST_TEST(tier().incarnation == tiers["ram"]->incarnation);
+  // What was learnt under the number before was learnt once more, and ends in time.
+  BOOST_TEST(leases().size() == 1u);
+  BOOST_TEST(context->directory->count(path::leases + "/") == 1u);
+  advance(50s);
+  BOOST_TEST(leases().empty());
+  BOOST_TEST(context->directory->count(path::leases + "/") == 0u);
   BOOST_TEST((one(acquire(ann, 7, lease_mode::write)).manager == tier().incarnation));
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_that_leads_no_more_gets_no_number_and_ends) {
+  // Another one leads, and has been to storage; this one has not been told of it.
+  tier().incarnation = 99;
+  std::string first;
+  lead([&] {
+    // Whatever it writes from its first number on is compared with the other's key.
+    first = number();
+    led->deposed = true;
+  });
+  advance(5s);
+  BOOST_TEST(led->refused == 1u);
+  BOOST_TEST(!first.empty());
+  BOOST_TEST(number() == first);
+  BOOST_TEST(tier().incarnation == 99u);
+  BOOST_TEST(ended());
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_of_an_earlier_leadership_takes_no_number_of_the_next) {
+  tier().incarnation = 99;
+  std::string first;
+  lead([&] {
+    first = number();
+    leads->set({true, {}, 3}); // lost and won again: what leads now is its successor
+  });
+  advance(5s);
+  BOOST_TEST(!first.empty());
+  BOOST_TEST(number() == first);
+  BOOST_TEST(ended());
+}
+
+BOOST_AUTO_TEST_CASE(a_tier_that_is_back_is_told_of_the_manager_and_of_what_is_outstanding_there) {
+  const auto fences = tier().fences.size();
+  tier().incarnation = 0;
+  kill(find<tier_actor>(path::tier("fast")));
+  put(path::tier("fast"), spawn(fake_tier, tiers["fast"]));
+  advance(2s);
+  BOOST_TEST(tier().incarnation > 0u);
+  BOOST_REQUIRE(tier().fences.size() == fences + 1);
+  BOOST_TEST((tier().fences.back().holder == ann));
+  BOOST_TEST(renew()->gaps.empty());
+}
+
+BOOST_AUTO_TEST_CASE(leases_end_with_their_own_terms) {
+  // One timer for all: a short one begun later ends first, and a renewed one is not ended by the look meant for it.
+  one(acquire(ann, 1, lease_mode::write));
+  advance(1s);
+  auto brief = request(ben, 2, lease_mode::write);
+  brief.term = 10s;
+  one(ask<grants>(manager, atom::acquire_v, brief, holders[ben]));
+  BOOST_TEST(leases().size() == 3u);
+  advance(10s + context->options.leases.drift_bound + 20ms);
+  BOOST_TEST(leases().size() == 2u);
+  BOOST_REQUIRE(renew());
+  advance(44s);
+  BOOST_TEST(leases().size() == 2u);
+  advance(1s + context->options.leases.drift_bound + 20ms);
+  BOOST_TEST(leases().empty());
+  BOOST_TEST(told(lease_change::expired).size() == 4u); // and the one of the other volume
 }
 
 BOOST_AUTO_TEST_CASE(a_lease_changes_its_mode_and_stays_the_same_lease) {
