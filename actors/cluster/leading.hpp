@@ -14,7 +14,7 @@ inline uint64_t leads_as(const node_context& context) {
   if (!context.leadership)
     return 1;
   const auto x = context.leadership->get();
-  return x.leads ? std::max<uint64_t>(x.term, 1) : 0;
+  return x.leads && context.now() < x.until ? std::max<uint64_t>(x.term, 1) : 0;
 }
 
 /// The highest number under which any node was heard to manage: shared by a node's peers, so that a manager that was

@@ -17,16 +17,17 @@ std::unique_ptr<etcd_catalog> etcd_catalog::make(etcd_catalog_options options, s
   etcd_election_events events;
   // The election ends before the store.
   events.leading = [store = self->store_.get(), leads = self->leads_, changed, hopeless](const etcd_leadership& x) {
-    store->lead(x, [leads, changed, hopeless, incarnation = x.incarnation](const caf::error& problem) {
+    store->lead(x, [leads, changed, hopeless, incarnation = x.incarnation, until = x.until](const caf::error& problem) {
       if (problem) {
         leads->set({false, context_of(problem)});
         hopeless(context_of(problem));
         return;
       }
-      leads->set({true, {}, incarnation});
+      leads->set({true, {}, incarnation, until});
       changed("CATALOG_LEADING", "this node leads, incarnation " + std::to_string(incarnation));
     });
   };
+  events.renewed = [leads = self->leads_](const etcd_leadership& x) { leads->extend(x.incarnation, x.until); };
   events.lost = [store = self->store_.get(), leads = self->leads_, changed](const std::string& why) {
     const auto text = "this node does not lead any more: " + why;
     store->follow(text);

@@ -113,6 +113,7 @@ private:
   void watch_own_key(uint64_t from);
   void look_at_own_key();
   void lose(const std::string& why);
+  etcd_leadership held() const { return {leader_key_, created_, lease_, incarnation_, good_until_}; }
   void renewed(std::chrono::nanoseconds asked_at, std::chrono::seconds term) {
     term_ = term;
     good_until_ = asked_at + std::chrono::nanoseconds{term} * 9 / 10;
@@ -130,7 +131,7 @@ private:
   std::chrono::seconds term_{0};
   std::chrono::nanoseconds good_until_{0};
   bool leading_ = false;
-  uint64_t created_ = 0;
+  uint64_t created_ = 0, incarnation_ = 0;
   std::string trouble_, waiting_for_;
 };
 
@@ -238,12 +239,13 @@ void etcd_election::core::lead(uint64_t created, uint64_t incarnation) {
   }
   leading_ = true;
   created_ = created;
+  incarnation_ = incarnation;
   trouble_.clear();
   waiting_for_.clear();
   watch_own_key(created + 1);
   client_.loop().after(std::chrono::nanoseconds{term_} / 3, in_round([](core& x) { x.keep_alive(); }));
   check_term();
-  events_.leading({leader_key_, created, lease_, incarnation});
+  events_.leading(held());
 }
 
 void etcd_election::core::keep_alive() {
@@ -255,6 +257,8 @@ void etcd_election::core::keep_alive() {
                        const std::chrono::nanoseconds term = self.term_;
                        if (x.status == errc::none) {
                          self.renewed(asked_at, x.term);
+                         if (self.events_.renewed)
+                           self.events_.renewed(self.held());
                          self.trouble_.clear();
                        } else {
                          self.trouble_ = x.context;

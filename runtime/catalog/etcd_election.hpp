@@ -30,11 +30,16 @@ struct etcd_leadership {
   int64_t lease = 0;
   /// Higher than any leader's before.
   uint64_t incarnation = 0;
+  /// Since boot, also while suspended: until when nobody else can lead, if this machine's clock and etcd's agree within a
+  /// tenth of the term.
+  std::chrono::nanoseconds until{0};
 };
 
 /// Called on the loop's thread; must only pass it on.
 struct etcd_election_events {
   std::function<void(const etcd_leadership&)> leading;
+  /// It leads for longer.
+  std::function<void(const etcd_leadership&)> renewed;
   /// No more, and why. Before anybody else can lead, if this machine's clock and etcd's agree within a tenth of the
   /// term; it is tried again.
   std::function<void(const std::string& why)> lost;

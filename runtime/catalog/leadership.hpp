@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -19,6 +20,9 @@ public:
     std::string why_not;
     /// While it leads: higher than of any leader before. 0: nobody else can lead.
     uint64_t term = 0;
+    /// Since boot, also while suspended. From then on another may lead, even if nobody here has been told yet, as after
+    /// a process was stopped for a while.
+    std::chrono::nanoseconds until = std::chrono::nanoseconds::max();
   };
   using watcher = std::function<void(bool leads)>;
 
@@ -34,6 +38,13 @@ public:
     if (changed)
       for (auto& [number, tell] : watchers_)
         tell(state_.leads);
+  }
+
+  /// It leads for longer, if it still does so under that term.
+  void extend(uint64_t term, std::chrono::nanoseconds until) {
+    std::lock_guard guard{mutex_};
+    if (state_.leads && state_.term == term)
+      state_.until = until;
   }
 
   /// Told now, and of each change from now on, as long as the handle lives. It must only pass it on.

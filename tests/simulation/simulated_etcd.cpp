@@ -176,6 +176,7 @@ void simulated_candidate::tick() {
   if (created_ != 0 && created_ == etcd.created_ && etcd.ends_ > world) {
     etcd.ends_ = world + term;
     until_ = now + term - term / 10;
+    leadership_->extend(created_, until_);
     return;
   }
   if (created_ != 0)
@@ -188,7 +189,7 @@ void simulated_candidate::tick() {
   etcd.ends_ = world + term;
   until_ = now + term - term / 10;
   etcd.world_.note(2001, created_);
-  leadership_->set({true, {}, created_});
+  leadership_->set({true, {}, created_, until_});
 }
 
 } // namespace varve::test
