@@ -23,7 +23,7 @@ public:
   void routes_set(volume_id volume, const std::vector<route>& routes) override {
     auto& mine = held[volume];
     for (const auto& x : routes) {
-      const right made{x, checks_.world_.now()};
+      const right made{x, checks_.world_.now(), ++sets_};
       if (!x.exists) {
         mine.runs.push_back(made);
         for (auto i = x.first.value(); i < x.first.value() + std::min<uint64_t>(x.count, 4096); ++i)
@@ -50,14 +50,20 @@ public:
       checks_.look(volume, shard);
   }
 
-  void routes_dropped(volume_id volume, shard_index first, uint64_t count) override {
+  uint64_t mark() override { return sets_; }
+
+  void routes_dropped(volume_id volume, shard_index first, uint64_t count, uint64_t mark) override {
     auto& mine = held[volume];
     const auto begin = first.value(), end = begin + std::min(count, UINT64_MAX - begin);
     const auto now = checks_.world_.now();
     for (auto at = mine.shards.lower_bound(begin); at != mine.shards.end() && at->first < end;)
-      at = mine.shards.erase(at);
+      at = at->second.number <= mark ? mine.shards.erase(at) : std::next(at);
     std::vector<right> left;
     for (const auto& x : mine.runs) {
+      if (x.number > mark) {
+        left.push_back(x);
+        continue;
+      }
       const auto x_begin = x.of.first.value(), x_end = x_begin + x.of.count;
       auto keep = [&](uint64_t from, uint64_t to) {
         if (from >= to)
@@ -102,6 +108,7 @@ public:
   std::map<volume_id, rights> held;
 
 private:
+  uint64_t sets_ = 0;
   cluster_checks& checks_;
   [[maybe_unused]] int number_;
 };

@@ -44,6 +44,8 @@ private:
   struct right {
     route of;
     boot_time since{0};
+    /// In the order of all that this machine was given.
+    uint64_t number = 0;
   };
   /// What one machine may do to one volume.
   struct rights {

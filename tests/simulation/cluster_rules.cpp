@@ -158,7 +158,7 @@ BOOST_FIXTURE_TEST_CASE(without_a_fence_the_old_right_must_be_over, rights_fixtu
 
 BOOST_FIXTURE_TEST_CASE(a_right_that_was_given_back_or_is_over_is_none, rights_fixture) {
   a->routes_set(volume, {of(0, true, 5), of(1, true, 5, 2s)});
-  a->routes_dropped(volume, shard_index{0}, 1);
+  a->routes_dropped(volume, shard_index{0}, 1, a->mark());
   b->routes_set(volume, {of(0, true, 5)});
   world.set_now(world.now() + 3s);
   b->routes_set(volume, {of(1, true, 5)});
@@ -169,7 +169,7 @@ BOOST_FIXTURE_TEST_CASE(a_right_that_was_given_back_or_is_over_is_none, rights_f
 
 BOOST_FIXTURE_TEST_CASE(who_reads_what_was_never_written_has_stopped_before_another_writes_it, rights_fixture) {
   a->routes_set(volume, {run(0, 8)});
-  a->routes_dropped(volume, shard_index{3}, 1);
+  a->routes_dropped(volume, shard_index{3}, 1, a->mark());
   b->routes_set(volume, {of(3, true, 5)});
   BOOST_TEST(well());
   b->routes_set(volume, {of(4, true, 5)});
