@@ -29,6 +29,7 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(lease_change);
   VARVE_MESSAGE(lease_request);
   VARVE_MESSAGE(lease_grant);
+  VARVE_MESSAGE(tier_inventory);
   VARVE_MESSAGE(lease_gap);
   VARVE_MESSAGE(lease_renewal);
   VARVE_MESSAGE(holder_renewal);

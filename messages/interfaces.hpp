@@ -158,7 +158,7 @@ using tier_actor = caf::typed_actor<
   caf::reacts_to<atom::release, holder_id, shard_id, uint64_t>,
   // The outstanding grants, for a new manager: (incarnation). It is durable before the answer; errc::deposed when a
   // newer one has asked.
-  caf::replies_to<atom::inventory, uint64_t>::with<std::vector<lease_grant>>,
+  caf::replies_to<atom::inventory, uint64_t>::with<tier_inventory>,
   // It is to be emptied, or (false) no more: terms are short meanwhile, and no shard is made here. Not remembered over
   // a restart: who drains says it again.
   caf::reacts_to<atom::drain, bool>,

@@ -71,12 +71,27 @@ struct lease_grant {
   term_limit limit = term_limit::none;
   /// The incarnation of the manager that grants it. Storage refuses those of lower ones than it was asked by.
   uint64_t manager = 0;
+  /// As lease_renewal's, in an answer to a holder.
+  uint64_t revision = 0;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_grant& x) {
   return f(caf::meta::type_name("varve::lease_grant"), x.id, x.holder, x.home, x.count, x.mode, x.fence, x.term,
-           x.limit, x.manager);
+           x.limit, x.manager, x.revision);
+}
+
+/// What is outstanding on one tier.
+struct tier_inventory {
+  std::vector<lease_grant> grants;
+  /// Those are all. Not so of a tier that has run for less than a term: what its earlier life agreed to it does not
+  /// know.
+  bool complete = true;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, tier_inventory& x) {
+  return f(caf::meta::type_name("varve::tier_inventory"), x.grants, x.complete);
 }
 
 /// Leases of a holder that were not renewed: those on one tier.
@@ -97,8 +112,8 @@ struct lease_renewal {
   caf::timespan term{0};
   std::vector<lease_gap> gaps;
   uint64_t renewed = 0;
-  /// What the manager holds for this holder, so that a holder who knows another number asks again: changes with
-  /// every grant, release and break.
+  /// Higher with each lease of this holder that has ended without the holder's word (expired, broken), and with each
+  /// manager. A holder who knows a lower number has lost something, and is to ask again for all that it has.
   uint64_t revision = 0;
 };
 

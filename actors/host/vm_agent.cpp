@@ -172,7 +172,9 @@ void vm_agent_state::opened() {
   for (auto& promise : waiting_for_port_)
     promise.deliver(attachment_);
   waiting_for_port_.clear();
-  // Its predecessor's leases are this holder's: kept alive from now on, and the routes with them.
+  // Its predecessor's leases are this holder's and are kept alive; but not the routes, since nobody can say whether all
+  // of these leases are there still.
+  context_->plane->drop_routes(volume_, shard_index{0}, UINT64_MAX, [](errc) {});
   keep_alive_within(0s);
 }
 
@@ -217,7 +219,6 @@ void vm_agent_state::acquire(const need_book::range& range) {
     book_.done(range, {}, context_->now());
     return;
   }
-  revision_known_ = false;
   if (watched_ != manager.address()) {
     watched_ = manager.address();
     self_->monitor(manager);
@@ -272,6 +273,7 @@ bool vm_agent_state::reads_all(const need_book::range& range) const {
 void vm_agent_state::forget(const need_book::range& range) {
   for (uint64_t i = 0; i < range.count; ++i)
     held_.erase({range.first + i, true});
+  context_->plane->drop_routes(volume_, shard_index{range.first}, range.count, [](errc) {});
 }
 
 void vm_agent_state::on_down(const caf::down_msg& x) {
@@ -293,12 +295,13 @@ void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
     book_.done(range, {{range.first, range.count, range.write, 0, now}}, now);
     return;
   }
-  revision_known_ = false;
+  // An earlier manager's, which another has replaced.
+  const auto known = grants.empty() || heard(grants.front().revision);
   std::vector<route> routes;
   std::vector<need_book::range> parts;
   auto term = context_->options.leases.term;
   routes.reserve(grants.size());
-  for (auto& x : grants) {
+  for (auto& x : known ? grants : std::vector<lease_grant>{}) {
     route to;
     to.first = x.home.id.index;
     to.count = x.count;
@@ -316,7 +319,7 @@ void vm_agent_state::granted(const need_book::range& range, boot_time asked_at,
       continue;
     }
     made_.insert(to.first.value());
-    held_[{to.first.value(), true}] = to;
+    hold(true, to);
     routes.push_back(std::move(to));
   }
   if (!routes.empty()) {
@@ -337,7 +340,7 @@ void vm_agent_state::add_run(const route& run, std::vector<route>& routes) {
     auto part = run;
     part.first = shard_index{next};
     part.count = until - next;
-    held_[{next, false}] = part;
+    hold(false, part);
     routes.push_back(part);
   };
   std::set<uint64_t> known(made_.lower_bound(next), made_.lower_bound(end));
@@ -372,10 +375,9 @@ void vm_agent_state::refused(const need_book::range& range, const caf::error& e)
 
 caf::typed_response_promise<void> vm_agent_state::revoke(shard_id first, uint64_t count) {
   auto promise = self_->make_response_promise<void>();
-  revision_known_ = false;
   const auto begin = first.index.value();
   const auto end = begin + count;
-  std::vector<route> cut;
+  std::vector<held_route> cut;
   for (auto at = held_.begin(); at != held_.end();) {
     const auto x = at->second;
     const auto x_begin = x.first.value(), x_end = x.first.value() + x.count;
@@ -410,15 +412,11 @@ caf::typed_response_promise<void> vm_agent_state::revoke(shard_id first, uint64_
 
 caf::typed_response_promise<void> vm_agent_state::lower(shard_id shard) {
   auto promise = self_->make_response_promise<void>();
-  revision_known_ = false;
   const route_key key{shard.index.value(), true};
-  auto held = held_.find(key);
-  if (held == held_.end() || !held->second.writable) {
-    deliver_done(promise);
-    return promise;
-  }
-  held->second.writable = false;
-  // Without a route nothing begins, and all that has begun is over when this is done; then reading goes on.
+  if (auto held = held_.find(key); held != held_.end())
+    held->second.writable = false;
+  // Without a route nothing begins, and all that has begun is over when this is done; then reading goes on. Also of
+  // what is not held any more, or for reading only: a write of before may still be under way.
   context_->plane->drop_routes(volume_, shard.index, 1,
                                returning<errc>(self_, [this, key, promise](errc status) mutable {
                                  if (status != errc::none && status != errc::not_found) {
@@ -466,7 +464,7 @@ void vm_agent_state::renew(uint64_t round) {
   }
   const auto asked_at = context_->now();
   self_->request(manager, context_->options.request_timeout, atom::renew_v, holder_)
-    .then([this, asked_at, from = manager.address()](const lease_renewal& x) { renewed(asked_at, from, x); },
+    .then([this, asked_at](const lease_renewal& x) { renewed(asked_at, x); },
           [this](const caf::error& e) {
             if (code_of(e) != errc::not_found) {
               keep_alive_within(back_off(renew_attempts_++));
@@ -475,48 +473,77 @@ void vm_agent_state::renew(uint64_t round) {
             // The manager knows of no lease of ours. Nothing is extended; what we use we ask for again, and the first
             // grant starts the keep-alive.
             renew_attempts_ = 0;
+            ++round_;
             acquire_all_again();
           });
 }
 
-void vm_agent_state::renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x) {
+void vm_agent_state::renewed(boot_time asked_at, const lease_renewal& x) {
+  const auto before = round_;
   if (x.gaps.empty())
     renew_attempts_ = 0;
   keep_alive_within(x.gaps.empty()
                       ? context_->options.leases.renew_every(x.term)
                       : std::min(context_->options.leases.renew_every(x.term), back_off(renew_attempts_++)));
-  // Another manager, or another count of what we have than when nothing was under way: something of ours has ended
-  // without a word, and an extension would hide it. Absent shards have no fence in storage that would catch that.
-  const bool same = (!manager_ || manager == manager_) && (!revision_known_ || revision_ == x.revision);
-  manager_ = manager;
-  revision_ = x.revision;
-  revision_known_ = book_.in_flight() == 0;
-  if (!same) {
-    acquire_all_again();
-    return;
-  }
+  if (!heard(x.revision) || round_ != before)
+    return; // what is lost an extension would hide: absent shards have no fence in storage that would catch that
   const auto until = asked_at + x.term - context_->options.leases.drift_bound;
-  std::vector<route> extended;
-  for (auto& [key, held] : held_) {
-    if (!x.gaps.empty() &&
-        (!held.exists || std::any_of(x.gaps.begin(), x.gaps.end(), [&](auto& gap) { return gap.tier == held.tier; })))
-      // Ends when it would have. So does a run: set anew, it would cover shards that were made inside, whose routes the
-      // data plane may have dropped; they would read as zeros.
+  const auto on_gap = [&](const held_route& held) {
+    return !x.gaps.empty() && (!held.exists || std::any_of(x.gaps.begin(), x.gaps.end(),
+                                                           [&](auto& gap) { return gap.tier == held.tier; }));
+  };
+  std::vector<route> extended, over;
+  for (auto at = held_.begin(); at != held_.end();) {
+    auto& held = at->second;
+    if (held.round != round_ || held.valid_until <= asked_at) {
+      // Not granted again, or over before it was asked for: others may have it.
+      over.push_back(held);
+      at = held_.erase(at);
       continue;
-    held.valid_until = std::max(held.valid_until, until);
-    if (!x.gaps.empty())
-      extended.push_back(held);
+    }
+    // On a gap it ends when it would have. So does a run: set anew, it would cover shards that were made inside, whose
+    // routes the data plane may have dropped; they would read as zeros.
+    if (!on_gap(held)) {
+      held.valid_until = std::max(held.valid_until, until);
+      if (!x.gaps.empty())
+        extended.push_back(held);
+    }
+    ++at;
+  }
+  for (const auto& run : over) {
+    context_->plane->drop_routes(volume_, run.first, run.count, [](errc) {});
+    // Shards that were made inside of it have routes of their own.
+    if (!run.exists && x.gaps.empty())
+      for (auto at = held_.lower_bound({run.first.value(), false});
+           at != held_.end() && at->first.first < run.first.value() + run.count; ++at)
+        if (at->second.exists)
+          extended.push_back(at->second);
   }
   if (x.gaps.empty())
     context_->plane->extend_routes(volume_, until);
-  else if (!extended.empty())
+  if (!extended.empty())
     context_->plane->set_routes(volume_, std::move(extended));
+}
+
+bool vm_agent_state::heard(uint64_t revision) {
+  if (revision < revision_)
+    return false;
+  if (revision == revision_)
+    return true;
+  const bool first = revision_ == 0;
+  revision_ = revision;
+  if (first)
+    return true;
+  ++round_;
+  acquire_all_again();
+  return true;
 }
 
 void vm_agent_state::acquire_all_again() {
   const auto now = context_->now();
   for (auto& [key, x] : held_)
-    book_.add(x.first.value(), x.count, x.writable, now);
+    if (x.round != round_)
+      book_.add(x.first.value(), x.count, x.writable, now);
   pump();
 }
 

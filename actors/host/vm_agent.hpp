@@ -68,7 +68,10 @@ private:
   void refused(const need_book::range& range, const caf::error& e);
   void keep_alive_within(caf::timespan in);
   void renew(uint64_t round);
-  void renewed(boot_time asked_at, const caf::actor_addr& manager, const lease_renewal& x);
+  void renewed(boot_time asked_at, const lease_renewal& x);
+  /// Whether the number is not an earlier manager's. With a higher one than before all that is held is asked for again.
+  bool heard(uint64_t revision);
+  void hold(bool exists, const route& x) { held_.insert_or_assign({x.first.value(), exists}, held_route{x, round_}); }
   void acquire_all_again();
   void port_closed(errc status);
   void release_leases(unsigned attempts);
@@ -78,6 +81,9 @@ private:
   template <class F>
   void later(unsigned attempts, F f);
 
+  struct held_route : route {
+    uint64_t round = 0;
+  };
   /// Where a route begins, and whether its shard exists: a run of absent shards may lie around existing ones.
   using route_key = std::pair<uint64_t, bool>;
 
@@ -103,7 +109,7 @@ private:
   /// The manager whose death would be told.
   caf::actor_addr watched_;
   /// What was granted and not taken back, as the data plane has it.
-  std::map<route_key, route> held_;
+  std::map<route_key, held_route> held_;
   /// Shards granted as existing while acquires were under way: an answer that was found before and comes after may
   /// still call them absent, and would read as zeros what was written.
   std::set<uint64_t> made_;
@@ -112,11 +118,9 @@ private:
   /// When the next one is sent, if one is armed.
   std::optional<boot_time> keep_alive_at_;
   unsigned renew_attempts_ = 0;
-  /// The manager's number for what this holder has, unless something was granted or taken since: then it is not known.
-  uint64_t revision_ = 0;
-  bool revision_known_ = false;
-  /// Who said so: a new manager may not know all that was granted.
-  caf::actor_addr manager_;
+  /// Of lease_renewal, the highest heard; 0: none yet. With a higher one `round_` rises: what was granted in an earlier
+  /// round may be lost, and is not extended before it is granted again.
+  uint64_t revision_ = 0, round_ = 0;
 
   bool detaching_ = false;
   std::vector<caf::typed_response_promise<void>> waiting_for_detach_;

@@ -202,7 +202,7 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
   }
   lease_table::claim claim;
   if (p.home.exists())
-    claim = table_.ask(x.request.holder, p.home, x.request.mode);
+    claim = table_.ask(x.request.holder, p.home, x.request.mode, is_doubtful(p.home.tier));
   else
     claim = table_.ask_run(x.request.holder, p.home.id, p.count,
                            context_->now() + x.term + context_->options.leases.drift_bound, x.term);
@@ -210,9 +210,11 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
     p.at = piece::state::waiting;
     if (p.home.exists() && x.request.mode != lease_mode::migration)
       table_.contend(p.home.id, context_->now() + context_->options.leases.term);
-    // A migration gives way to nobody and needs nobody to: another one's is waited for, not broken.
+    // A migration gives way to nobody and needs nobody to: another one's is waited for, not broken. So is what the
+    // holder itself is giving up.
     for (auto other : claim.conflicts)
-      if (const auto* row = table_.find(other); row->mode != lease_mode::migration && !row->revoking) {
+      if (const auto* row = table_.find(other);
+          row->mode != lease_mode::migration && !row->revoking && row->holder != x.request.holder) {
         if (x.request.mode == lease_mode::read && row->mode == lease_mode::write && row->granted)
           lower(other);
         else
@@ -226,10 +228,13 @@ void lease_manager_state::claim(uint64_t id, size_t i) {
     return;
   }
   p.at = piece::state::granted;
-  changed(x.request.holder);
   if (living_->actors.count(claim.id) == 0)
     note(lease_change::granted, table_.grant(claim.id));
   begin_lease(claim.id);
+}
+
+bool lease_manager_state::is_doubtful(const std::string& tier) const {
+  return context_->now() < unknown_until_ && doubtful_.count(tier) > 0;
 }
 
 void lease_manager_state::fence(uint64_t id, size_t i) {
@@ -271,8 +276,8 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
   auto& x = acquisitions_.at(id);
   auto& p = x.pieces[i];
   const auto* row = table_.find(p.lease);
-  if (!row || row->revoking || row->generation != p.home.of || row->fence != agreed.fence ||
-      (agreed.mode == lease_mode::write && row->mode != lease_mode::write)) {
+  if (!row || row->revoking || (row->lowering && agreed.mode == lease_mode::write) || row->generation != p.home.of ||
+      row->fence != agreed.fence || (agreed.mode == lease_mode::write && row->mode != lease_mode::write)) {
     // Ended, moved, raised or given up while storage was asked.
     relocate(id, i);
     return;
@@ -284,12 +289,10 @@ void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agree
                agreed.mode);
   if (is_new || is_changed)
     note(is_new ? lease_change::granted : lease_change::changed, table_.grant(p.lease));
-  if (is_new || row->mode != agreed.mode)
-    changed(x.request.holder);
   begin_lease(p.lease);
   p.at = piece::state::granted;
-  if (is_new)
-    // Whoever found it half made can have it revoked now.
+  if (is_new || is_changed)
+    // Whoever found it half made can have it revoked, or lowered, now.
     wake_later();
 }
 
@@ -437,15 +440,22 @@ void lease_manager_state::settle(uint64_t id) {
 void lease_manager_state::finish(uint64_t id, caf::error refused) {
   auto x = std::move(acquisitions_.at(id));
   acquisitions_.erase(id);
+  if (!refused && !leads())
+    refused = make_error(errc::unavailable, "this node does not lead any more");
   if (refused) {
     x.promise.deliver(std::move(refused));
     return;
   }
   std::vector<lease_grant> grants;
   for (const auto& p : x.pieces) {
-    if (p.at != piece::state::granted || !table_.find(p.lease))
+    const auto* row = p.at == piece::state::granted ? table_.find(p.lease) : nullptr;
+    // Its holder was asked to give it back before it is told of it here, and has nothing to give back.
+    if (!row || row->revoking)
       continue;
     auto grant = table_.grant(p.lease);
+    if (row->lowering)
+      grant.mode = lease_mode::read;
+    grant.revision = revision_of(x.request.holder);
     if (!p.home.exists()) {
       // Only what was found absent just now. The holder's lease may be a wider run, in which shards were made since;
       // a vm_agent that has not seen them made would read them as zeros.

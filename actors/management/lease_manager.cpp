@@ -110,7 +110,7 @@ actor_facts lease_manager_state::facts() const {
 void lease_manager_state::take_over() {
   if (incarnation_ == 0) {
     auto again = [this](const caf::error& e) {
-      if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format || leads_as(*context_) != led_as_)
+      if (code_of(e) == errc::limit_reached || code_of(e) == errc::bad_format || !leads())
         self_->quit(e);
       else
         ask_again();
@@ -168,15 +168,17 @@ void lease_manager_state::take_inventory(const std::string& name) {
   inventory_asked_.insert(name);
   self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
     .then(
-      [this, name, tier, asked = incarnation_](const std::vector<lease_grant>& grants) {
+      [this, name, tier, asked = incarnation_](const tier_inventory& found) {
         if (asked != incarnation_)
           return;
         inventory_asked_.erase(name);
         if (inventory_open_.erase(name) == 0)
           return;
         heard_by_[name] = tier.address();
+        if (!found.complete)
+          doubtful_.insert(name);
         const auto& options = context_->options.leases;
-        for (auto x : grants) {
+        for (auto x : found.grants) {
           // The term that is left is storage's view; the holder may have been renewed a moment ago by the last manager.
           const auto full = std::max({options.term, options.term_sensitive, x.term});
           // From its next renewal on the shorter one, until it asks again: the volume's sensitivity is not known here.
@@ -205,7 +207,7 @@ void lease_manager_state::look_for_tiers() {
     heard_by_[name] = tier.address();
     self_->request(tier, context_->options.request_timeout, atom::inventory_v, incarnation_)
       .then(
-        [this, name](const std::vector<lease_grant>&) {
+        [this, name](const tier_inventory&) {
           for (auto holder : table_.holders_on(name))
             record_again(holder, name);
         },
@@ -221,7 +223,7 @@ void lease_manager_state::look_for_tiers() {
 }
 
 void lease_manager_state::refused(const caf::error& e) {
-  if (ready() || leads_as(*context_) != led_as_) {
+  if (ready() || !leads()) {
     // There is a newer manager: this one must not grant anything any more.
     self_->quit(e);
     return;
@@ -236,6 +238,7 @@ void lease_manager_state::refused(const caf::error& e) {
     stop_lease(id, actor);
   living_->actors.clear();
   ends_.clear();
+  doubtful_.clear();
   inventory_asked_.clear();
   heard_by_.clear();
   for (const auto& x : context_->options.tiers)
@@ -243,8 +246,12 @@ void lease_manager_state::refused(const caf::error& e) {
   self_->send(self_, atom::tick_v);
 }
 
+bool lease_manager_state::leads() const {
+  return leads_as(*context_) == led_as_;
+}
+
 bool lease_manager_state::ready() const {
-  return incarnation_ != 0 && (inventory_open_.empty() || context_->now() >= wait_until_);
+  return leads() && incarnation_ != 0 && (inventory_open_.empty() || context_->now() >= wait_until_);
 }
 
 // -- the interface
@@ -455,6 +462,12 @@ void lease_manager_state::end_when(boot_time until, lease_id id) {
 
 void lease_manager_state::look_at_leases() {
   const auto now = context_->now();
+  if (!leads()) {
+    // Another may have renewed them. What is left to do is to end, as soon as that is told.
+    looks_at_ = now + retry_after;
+    self_->delayed_send(self_, retry_after, atom::expire_v);
+    return;
+  }
   while (!ends_.empty() && ends_.begin()->first <= now) {
     const auto due = std::move(ends_.begin()->second);
     ends_.erase(ends_.begin());
@@ -507,13 +520,23 @@ void lease_manager_state::revoke(lease_id id) {
 
 void lease_manager_state::lower(lease_id id) {
   const auto* row = table_.find(id);
-  auto actor = living_->actors.find(id);
-  if (!row || actor == living_->actors.end())
+  // An upgrade that storage has not agreed to yet is lowered by whoever waits, once it has: its holder, asked before it
+  // knows of it, would say that it does not write, and then be told that it may.
+  if (!row || row->lowering || row->agreed != lease_mode::write || living_->actors.count(id) == 0)
     return;
   if (is_unknown(*row)) {
     find_host(id, true);
     return;
   }
+  table_.lowering(id);
+  ask_to_lower(id);
+}
+
+void lease_manager_state::ask_to_lower(lease_id id) {
+  const auto* row = table_.find(id);
+  auto actor = living_->actors.find(id);
+  if (!row || actor == living_->actors.end())
+    return;
   if (auto holder = handle_of(*row))
     self_->send(caf::actor_cast<lease_actor>(actor->second), atom::change_v, holder, row->first,
                 context_->options.leases.grace);
@@ -530,7 +553,6 @@ void lease_manager_state::lowered(lease_id id, bool clean) {
     return;
   }
   table_.lower(id);
-  changed(row->holder);
   auto grant = table_.grant(id);
   note(lease_change::changed, grant, "others read");
   // Others wait until storage knows, too; were it not to answer, the lease is as good as broken.
@@ -582,12 +604,18 @@ void lease_manager_state::expired(lease_id id) {
   end(id, false);
 }
 
+uint64_t lease_manager_state::revision_of(holder_id holder) const {
+  const auto at = revisions_.find(holder);
+  return (incarnation_ << 32) + (at == revisions_.end() ? revision_of_others_ : at->second);
+}
+
 void lease_manager_state::end(lease_id id, bool clean) {
   const auto* row = table_.find(id);
   if (!row)
     return;
   const auto holder = row->holder;
-  changed(holder);
+  if (!clean)
+    lost(holder);
   table_.end(id, clean);
   if (auto actor = living_->actors.find(id); actor != living_->actors.end()) {
     stop_lease(id, actor->second);
@@ -602,7 +630,10 @@ void lease_manager_state::end(lease_id id, bool clean) {
   if (!table_.holds(holder)) {
     handles_.erase(holder);
     hosts_.erase(holder);
-    revisions_.erase(holder);
+    if (auto at = revisions_.find(holder); at != revisions_.end()) {
+      revision_of_others_ = std::max(revision_of_others_, at->second);
+      revisions_.erase(at);
+    }
   }
   wake_later();
 }
@@ -633,6 +664,8 @@ void lease_manager_state::lease_down(const caf::down_msg& x) {
   start_lease(id);
   if (row->revoking)
     revoke(id);
+  else if (row->lowering)
+    ask_to_lower(id);
 }
 
 bool lease_manager_state::is_unknown(const lease_row& x) const {

@@ -111,6 +111,9 @@ private:
   /// Storage was asked by a manager of a higher number.
   void refused(const caf::error& e);
   bool ready() const;
+  /// Under the number under which it began. One that was stopped for a while may not have been told yet that another
+  /// leads: it must neither grant nor end anything.
+  bool leads() const;
 
   // The interface.
   caf::typed_response_promise<std::vector<lease_grant>> acquire(lease_request& request, lease_holder_actor& holder);
@@ -145,6 +148,8 @@ private:
   void fenced(uint64_t id, size_t i, const lease_grant& agreed);
   void fence_failed(uint64_t id, size_t i, const caf::error& e);
   void relocate(uint64_t id, size_t i);
+  /// A tier of which not all that is outstanding is known.
+  bool is_doubtful(const std::string& tier) const;
   bool is_volatile(const std::string& tier) const;
   /// A volatile shard that went with the last process begins anew, as holes.
   void make_again(uint64_t id, size_t i);
@@ -167,6 +172,7 @@ private:
   void revoke(lease_id id);
   /// Asks the holder to go on with reading only, so that others may read, too.
   void lower(lease_id id);
+  void ask_to_lower(lease_id id);
   void lowered(lease_id id, bool clean);
   void revoked(lease_id id, bool clean);
   void expired(lease_id id);
@@ -179,7 +185,9 @@ private:
   void wake_soon();
   /// For `lease watch`.
   void note(lease_change what, lease_grant grant, std::string why = {});
-  void changed(holder_id holder) { revisions_[holder] = ++changes_; }
+  /// A lease of this holder has ended without its word.
+  void lost(holder_id holder) { revisions_[holder] = ++losses_; }
+  uint64_t revision_of(holder_id holder) const;
   lease_holder_actor handle_of(const lease_row& x) const;
   /// Whether the holder was learnt from storage, and nobody has said yet where it is.
   bool is_unknown(const lease_row& x) const;
@@ -201,6 +209,8 @@ private:
   std::set<std::string> inventory_open_;
   /// Of these, those that have been asked and not answered yet.
   std::set<std::string> inventory_asked_;
+  /// Those that did not know all that was outstanding when they were asked; until `unknown_until_`.
+  std::set<std::string> doubtful_;
   /// Until then unknown leases may be outstanding.
   boot_time unknown_until_{0};
   /// How long requests wait for a tier's inventory; then they are refused shard by shard.
@@ -217,13 +227,15 @@ private:
   /// Which life of each tier's actor has heard of this manager.
   std::map<std::string, caf::actor_addr> heard_by_;
   bool asking_again_ = false;
+  /// Of holders that have leases; of any other it is `revision_of_others_`, which is not below what it ever was.
   std::map<holder_id, uint64_t> revisions_;
+  uint64_t revision_of_others_ = 0;
   std::map<uint64_t, renewing> renewals_;
   std::map<std::string, renewal_queue> renewal_queues_;
   /// The latest; bounded.
   std::deque<lease_event> history_;
   uint64_t happened_ = 0;
-  uint64_t changes_ = 0;
+  uint64_t losses_ = 0;
   std::shared_ptr<living> living_;
   /// When to look at which lease: each stands here once, for a time that renewals may have put off since. Not a timer
   /// for each: it would take as much memory as the lease has besides.

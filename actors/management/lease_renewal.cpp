@@ -148,6 +148,10 @@ void lease_manager_state::renewal_time_over(uint64_t id) {
 void lease_manager_state::finish_renewal(uint64_t id) {
   auto x = std::move(renewals_.at(id));
   renewals_.erase(id);
+  if (!leads()) {
+    x.promise.deliver(make_error(errc::unavailable, "this node does not lead any more"));
+    return;
+  }
   const auto& options = context_->options.leases;
   const auto runs = table_.renew(x.holder, {}, context_->now(), {}, options.term_sensitive, options.drift_bound);
   lease_renewal result;
@@ -161,7 +165,7 @@ void lease_manager_state::finish_renewal(uint64_t id) {
     context_->publish("LEASES_NOT_RENEWED",
                       "holder " + std::to_string(x.holder.value()) + ", tier " + gap.tier + ": " + gap.why);
   result.gaps = std::move(x.gaps);
-  result.revision = (incarnation_ << 32) + revisions_[x.holder];
+  result.revision = revision_of(x.holder);
   x.promise.deliver(std::move(result));
 }
 

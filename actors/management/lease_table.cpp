@@ -37,13 +37,14 @@ std::vector<lease_id> lease_table::conflicts(holder_id holder, shard_id first, u
   each_overlapping(first, count, [&](const lease_row& x) {
     // One row cannot be both: a migration is a holder of its own.
     const bool other_kind = (x.mode == lease_mode::migration) != (mode == lease_mode::migration);
-    if (x.holder == holder ? x.revoking || other_kind : !compatible(x.mode, mode))
+    const bool lowered = x.lowering && mode == lease_mode::write;
+    if (x.holder == holder ? x.revoking || lowered || other_kind : !compatible(x.mode, mode))
       result.push_back(x.id);
   });
   return result;
 }
 
-lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, lease_mode mode) {
+lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, lease_mode mode, bool doubtful) {
   claim result;
   result.conflicts = conflicts(holder, home.id, 1, mode);
   if (!result.conflicts.empty())
@@ -65,8 +66,13 @@ lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, le
   else if (mode == lease_mode::write)
     row.mode = mode;
   result.id = row.id;
-  if (unclean_.erase(home.id) > 0)
-    raise(row.id);
+  if (doubtful && certain_.insert(home.id).second)
+    unclean_.emplace(home.id, epoch{});
+  if (auto needs = unclean_.find(home.id); needs != unclean_.end()) {
+    if (needs->second == epoch{})
+      needs->second = raise(row.id);
+    row.fence = std::max(row.fence, needs->second);
+  }
   return result;
 }
 
@@ -135,6 +141,9 @@ void lease_table::agree(lease_id id, const terms& by, lease_mode mode) {
   row.limit = by.limit;
   if (row.agreed != lease_mode::write)
     row.agreed = mode;
+  if (auto needs = unclean_.find(row.first);
+      needs != unclean_.end() && needs->second != epoch{} && row.fence >= needs->second)
+    unclean_.erase(needs);
 }
 
 void lease_table::give_up(lease_id id) {
@@ -257,8 +266,17 @@ bool lease_table::contended(shard_id id, boot_time now) const {
 }
 
 void lease_table::lower(lease_id id) {
-  if (auto at = rows_.find(id); at != rows_.end() && at->second.mode == lease_mode::write)
+  auto at = rows_.find(id);
+  if (at == rows_.end())
+    return;
+  at->second.lowering = false;
+  if (at->second.mode == lease_mode::write)
     at->second.mode = at->second.agreed = lease_mode::read;
+}
+
+void lease_table::lowering(lease_id id) {
+  if (auto at = rows_.find(id); at != rows_.end())
+    at->second.lowering = true;
 }
 
 void lease_table::revoking(lease_id id) {
@@ -273,7 +291,7 @@ void lease_table::end(lease_id id, bool clean) {
   const auto& row = at->second;
   // A migration's lease authorises no VM's I/O; shutting it out would only disturb the VM's.
   if (!clean && row.exists() && row.mode != lease_mode::migration)
-    unclean_.insert(row.first);
+    unclean_[row.first] = epoch{};
   erase(id);
 }
 

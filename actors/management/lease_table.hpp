@@ -41,6 +41,8 @@ struct lease_row {
   /// Storage has agreed (a run needs no agreement).
   bool granted = false;
   bool revoking = false;
+  /// Its holder was asked to go on with reading only, and has not answered.
+  bool lowering = false;
 
   bool exists() const noexcept { return generation.value() != 0; }
 };
@@ -56,14 +58,15 @@ public:
   struct claim {
     /// The lease that was made (or extended) for it; 0: refused because of `conflicts`.
     lease_id id;
-    /// Other holders' leases in the way, or the holder's own that is being revoked.
+    /// Other holders' leases in the way, or the holder's own that is being revoked, or lowered when it is to write.
     std::vector<lease_id> conflicts;
   };
 
   /// Claims one existing shard. Made at once, so that no other claim can come between; `agree` or `give_up` ends the
   /// claim. The holder's own lease on it is used again, and raised from read to write. A write lease answers for a
   /// read.
-  claim ask(holder_id holder, const shard_home& home, lease_mode mode);
+  /// `doubtful`: others may hold it that this table does not know of. Its epoch rises, once.
+  claim ask(holder_id holder, const shard_home& home, lease_mode mode, bool doubtful = false);
   /// A read lease on shards that do not exist; needs no storage. One lease of the holder covers what it has there.
   claim ask_run(holder_id holder, shard_id first, uint64_t count, boot_time until, caf::timespan term);
 
@@ -115,6 +118,7 @@ public:
   /// From write to read, under the same epoch.
   void lower(lease_id id);
   void revoking(lease_id id);
+  void lowering(lease_id id);
   /// Ends a lease. `clean`: its holder has said that it uses it no more.
   void end(lease_id id, bool clean);
   /// The home has changed, under the same lease and epoch.
@@ -156,8 +160,10 @@ private:
   std::unordered_map<lease_id, lease_row> rows_;
   std::map<volume_id, std::map<holder_id, holding>> holdings_;
   std::map<holder_id, std::set<volume_id>> volumes_of_;
-  /// Shards whose next grant needs a new epoch.
-  std::unordered_set<shard_id> unclean_;
+  /// Shards whose next grant needs a new epoch, until storage has agreed to one; which it is to be, once chosen.
+  std::unordered_map<shard_id, epoch> unclean_;
+  /// Of which nobody who is not known here can be left.
+  std::unordered_set<shard_id> certain_;
   std::unordered_map<shard_id, boot_time> contended_;
   std::vector<std::string> tiers_;
 };

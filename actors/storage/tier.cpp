@@ -399,8 +399,8 @@ caf::result<std::vector<renewal_terms>> tier_state::renew(const tier_renewal& x)
   return result;
 }
 
-caf::typed_response_promise<std::vector<lease_grant>> tier_state::inventory(uint64_t incarnation) {
-  auto promise = self_->make_response_promise<std::vector<lease_grant>>();
+caf::typed_response_promise<tier_inventory> tier_state::inventory(uint64_t incarnation) {
+  auto promise = self_->make_response_promise<tier_inventory>();
   auto told = [this, incarnation, promise](errc status) mutable {
     if (status == errc::none && !ledger_.heeds(incarnation))
       status = errc::deposed;
@@ -408,10 +408,15 @@ caf::typed_response_promise<std::vector<lease_grant>> tier_state::inventory(uint
       promise.deliver(make_error(status, status == errc::deposed ? "a newer manager has asked"
                                                                  : "the epoch log does not take the incarnation"));
     else {
-      auto grants = ledger_.inventory(context_->now() - context_->options.leases.drift_bound);
-      for (auto& x : grants)
+      const auto& leases = context_->options.leases;
+      tier_inventory found;
+      found.grants = ledger_.inventory(context_->now() - leases.drift_bound);
+      for (auto& x : found.grants)
         x.home.tier = settings_.store.name;
-      promise.deliver(std::move(grants));
+      // Of a node by itself nobody outlives it.
+      found.complete = !context_->link || context_->now() - started_at_ >=
+                                            std::max(leases.term, leases.term_sensitive) + 2 * leases.drift_bound;
+      promise.deliver(std::move(found));
     }
   };
   if (context_->epochs)
@@ -630,13 +635,16 @@ void tier_state::measured(const std::vector<shard_counters>& shards) {
   for (auto& [key, row] : counters_)
     if (auto* known = ledger_.find(key.first, key.second))
       known->active = false;
-  counters_.clear();
+  const auto before = std::exchange(counters_, {});
   for (auto& x : shards) {
     if (!ledger_.find(x.id, x.of))
       ledger_.put(x.id, x.of, {.size = x.size, .allocated = x.allocated_bytes, .fence = x.fence, .last_used = now});
     ledger_.find(x.id, x.of)->active = true;
     ledger_.measure(x.id, x.of, x.allocated_bytes, x.reads + x.writes, now);
     counters_[{x.id, x.of}] = x;
+    // What was leased idle has had its first I/O.
+    if (before.count({x.id, x.of}) == 0 && ledger_.leased(x.id) && !ledger_.find(x.id, x.of)->incomplete)
+      keeper(x.id, x.of);
   }
 }
 

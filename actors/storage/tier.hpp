@@ -38,7 +38,7 @@ private:
   caf::typed_response_promise<shard_home> create(const shard_home& home, uint64_t size);
   caf::typed_response_promise<lease_grant> fence(const lease_grant& grant);
   caf::result<std::vector<renewal_terms>> renew(const tier_renewal& x);
-  caf::typed_response_promise<std::vector<lease_grant>> inventory(uint64_t incarnation);
+  caf::typed_response_promise<tier_inventory> inventory(uint64_t incarnation);
   caf::result<void> reserve(shard_id id, uint64_t bytes);
   caf::typed_response_promise<void> remove(shard_id id, generation of);
   void publish(const shard_home& home, bool here);

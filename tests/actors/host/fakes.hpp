@@ -106,8 +106,8 @@ inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::point
     for (auto i = begin; i < begin + x.count; ++i)
       if (auto bad = of->bad_shards.find(i); bad != of->bad_shards.end())
         return make_error(bad->second);
-    ++of->revision;
     lease_grant g;
+    g.revision = of->revision;
     g.holder = x.holder;
     g.mode = x.mode;
     g.term = of->term;

@@ -346,6 +346,102 @@ BOOST_AUTO_TEST_CASE(a_writer_that_does_not_answer_is_fenced_for_a_reader) {
   BOOST_TEST(leases().size() == 1u);
 }
 
+BOOST_AUTO_TEST_CASE(a_reader_that_is_becoming_a_writer_is_asked_to_give_way_only_when_it_knows_that_it_is_one) {
+  one(acquire(ben, 0, lease_mode::read));
+  BOOST_REQUIRE(ask<caf::unit_t>(manager, atom::release_v, ben, shard_id{v.id, {}}, uint64_t{0}));
+  ann_world->lowered.clear();
+  tier().held_shards.insert(shard_index{0});
+  auto writes = begin<grants>(manager, atom::change_v, request(ann, 0, lease_mode::write));
+  run();
+  auto reads = begin_acquire(ben, 0, lease_mode::read);
+  run();
+  // It reads only, as far as it knows: it would say so, and then be told that it may write.
+  BOOST_TEST(ann_world->lowered.empty());
+  tier().answer_held();
+  advance(1s);
+  BOOST_REQUIRE(writes.done());
+  BOOST_TEST((one(writes.get()).mode == lease_mode::write));
+  BOOST_TEST(ann_world->lowered.size() == 1u);
+  BOOST_REQUIRE(reads.done());
+  BOOST_TEST(bool(reads.get()));
+  for (auto& x : leases())
+    BOOST_TEST((x.grant.mode == lease_mode::read));
+}
+
+BOOST_AUTO_TEST_CASE(who_is_asked_to_read_only_is_not_told_meanwhile_that_it_may_write) {
+  ann_world->reads_only = false;
+  auto reads = begin_acquire(ben, 0, lease_mode::read);
+  run();
+  BOOST_REQUIRE(ann_world->lowered.size() == 1u);
+  auto writes = begin_acquire(ann, 0, lease_mode::write);
+  run();
+  BOOST_TEST(!writes.done());
+  BOOST_TEST(ann_world->lowered.size() == 1u); // nor is it asked twice
+}
+
+BOOST_AUTO_TEST_CASE(who_is_asked_to_give_back_one_shard_is_not_told_of_it_with_the_others_of_its_range) {
+  tier().held_shards.insert(shard_index{6});
+  auto both = begin_acquire(ann, 5, lease_mode::write, 2);
+  run();
+  ann_world->gives_way = false;
+  auto other = begin_acquire(ben, 5, lease_mode::write);
+  run();
+  BOOST_REQUIRE(ann_world->revoked.size() == 1u);
+  tier().answer_held();
+  run();
+  BOOST_REQUIRE(both.done());
+  BOOST_TEST((one(both.get()).home.id.index == shard_index{6}));
+}
+
+BOOST_AUTO_TEST_CASE(a_manager_whose_time_to_lead_is_over_neither_grants_nor_ends_anything) {
+  lead({});
+  advance(60s);
+  one(acquire(ben, 3, lease_mode::write));
+  // Nobody has told it yet, as after its process was stopped.
+  leads->extend(1, now() + 1s);
+  advance(300s);
+  BOOST_TEST(told(lease_change::expired).empty());
+  BOOST_TEST((refusal<lease_renewal>(manager, atom::renew_v, ben) == errc::unavailable));
+  BOOST_TEST(!bool(acquire(ben, 4, lease_mode::read)));
+  BOOST_TEST(alive());
+  // Another term is not this manager's to lead.
+  leads->extend(2, now() + 100s);
+  BOOST_TEST((refusal<lease_renewal>(manager, atom::renew_v, ben) == errc::unavailable));
+}
+
+BOOST_AUTO_TEST_CASE(what_a_tier_may_have_forgotten_is_fenced_once_by_the_next_manager) {
+  const auto before = tier().shards.at({shard_id{v.id, shard_index{0}}, generation{1}});
+  BOOST_REQUIRE(ask<caf::unit_t>(manager, atom::release_v, ann, shard_id{v.id, {}}, uint64_t{0}));
+  tier().complete = false;
+  restart_manager();
+  advance(2s);
+  const auto read = one(acquire(ann, 0, lease_mode::read));
+  BOOST_TEST((read.fence > before));
+  BOOST_TEST((tier().shards.at({shard_id{v.id, shard_index{0}}, generation{1}}) == read.fence));
+  // Whoever could be left is shut out: what is granted from now on shares that epoch.
+  const auto changed = one(acquire(ann, 0, lease_mode::write));
+  BOOST_TEST((changed.fence == read.fence));
+}
+
+BOOST_AUTO_TEST_CASE(what_was_made_under_a_manager_that_knows_all_is_not_fenced) {
+  restart_manager();
+  advance(2s);
+  const auto before = tier().shards.at({shard_id{v.id, shard_index{0}}, generation{1}});
+  BOOST_TEST((one(acquire(ann, 0, lease_mode::read)).fence == before));
+}
+
+BOOST_AUTO_TEST_CASE(who_was_broken_is_fenced_also_when_storage_is_not_there_at_first) {
+  const auto before = leases().front().grant;
+  ann_world->reads_only = ann_world->gives_way = false;
+  // The first who comes after gets no answer from storage, and is gone.
+  tier().fence_refusals = {errc::unavailable};
+  BOOST_TEST((code_of(acquire(ben, 0, lease_mode::write).error()) == errc::unavailable));
+  BOOST_TEST(leases().empty());
+  auto next = one(acquire(ben, 0, lease_mode::write));
+  BOOST_TEST((next.fence > before.fence));
+  BOOST_TEST((tier().shards.at({shard_id{v.id, shard_index{0}}, generation{1}}) == next.fence));
+}
+
 BOOST_AUTO_TEST_CASE(all_that_happens_is_told_in_order) {
   auto x = ask<lease_history>(manager, atom::list_v, uint64_t{0}, uint64_t{1000});
   BOOST_REQUIRE(x);

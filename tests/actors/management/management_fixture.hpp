@@ -9,6 +9,28 @@
 
 namespace varve {
 
+/// Answers with what it is given, once it is told to.
+using held_grants_actor =
+  caf::typed_actor<caf::replies_to<lease_grant>::with<lease_grant>, caf::reacts_to<atom::start>>;
+
+struct held_grants_state {
+  std::vector<std::pair<caf::typed_response_promise<lease_grant>, lease_grant>> held;
+};
+
+inline held_grants_actor::behavior_type held_grants(held_grants_actor::stateful_pointer<held_grants_state> self) {
+  return {
+    [self](const lease_grant& x) -> caf::result<lease_grant> {
+      auto promise = self->make_response_promise<lease_grant>();
+      self->state.held.emplace_back(promise, x);
+      return promise;
+    },
+    [self](atom::start) {
+      for (auto& [promise, x] : std::exchange(self->state.held, {}))
+        promise.deliver(x);
+    },
+  };
+}
+
 /// A tier that does as the test says: the next call of a kind is refused so, or not answered at all (errc::timed_out).
 struct tier_world {
   tier_info info;
@@ -27,6 +49,15 @@ struct tier_world {
   std::deque<errc> renew_refusals;
   term_limit limit = term_limit::none;
 
+  /// Whether it says that it knows all that is outstanding.
+  bool complete = true;
+  /// Grants of these shards are answered when the test says so.
+  std::set<shard_index> held_shards;
+  held_grants_actor held_grants;
+  void answer_held() {
+    held_shards.clear();
+    caf::anon_send(held_grants, atom::start_v);
+  }
   static errc next(std::deque<errc>& from) {
     if (from.empty())
       return errc::none;
@@ -56,7 +87,7 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
       w->shards[{home.id, home.of}] = home.fence;
       return home;
     },
-    [w, never, recorded](atom::fence, const lease_grant& x) -> caf::result<lease_grant> {
+    [self, w, never, recorded](atom::fence, const lease_grant& x) -> caf::result<lease_grant> {
       auto e = tier_world::next(w->fence_refusals);
       if (e == errc::timed_out)
         return never(static_cast<lease_grant*>(nullptr));
@@ -76,6 +107,11 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
       if (w->term_max < agreed.term) {
         agreed.term = w->term_max;
         agreed.limit = w->limit;
+      }
+      if (w->held_shards.count(x.home.id.index) > 0) {
+        if (!w->held_grants)
+          w->held_grants = self->spawn(held_grants);
+        return self->delegate(w->held_grants, agreed);
       }
       return agreed;
     },
@@ -100,13 +136,13 @@ inline tier_actor::behavior_type fake_tier(tier_actor::pointer self, std::shared
         return count == 0 || (x.volume == first.volume && x.index.value() - first.index.value() < count);
       });
     },
-    [w, never](atom::inventory, uint64_t incarnation) -> caf::result<std::vector<lease_grant>> {
+    [w, never](atom::inventory, uint64_t incarnation) -> caf::result<tier_inventory> {
       if (w->silent)
-        return never(static_cast<std::vector<lease_grant>*>(nullptr));
+        return never(static_cast<tier_inventory*>(nullptr));
       if (incarnation < w->incarnation)
         return make_error(errc::deposed);
       w->incarnation = incarnation;
-      return w->outstanding;
+      return tier_inventory{w->outstanding, w->complete};
     },
     [](atom::drain, bool) {},
     [](atom::reserve, shard_id, uint64_t) {},

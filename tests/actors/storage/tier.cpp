@@ -221,13 +221,14 @@ BOOST_AUTO_TEST_CASE(a_new_manager_learns_the_outstanding_leases_and_the_old_one
   start();
   make(home(1));
   BOOST_TEST((fence(grant(7, home(1), 1)) == errc::none));
-  auto grants = ask<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{2});
+  auto grants = ask<tier_inventory>(tier(), atom::inventory_v, uint64_t{2});
   BOOST_REQUIRE(grants);
-  BOOST_REQUIRE(grants->size() == 1u);
-  BOOST_TEST(grants->front().holder.value() == 7u);
-  BOOST_TEST((refusal<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{1}) == errc::deposed));
+  BOOST_REQUIRE(grants->grants.size() == 1u);
+  BOOST_TEST(grants->complete);
+  BOOST_TEST(grants->grants.front().holder.value() == 7u);
+  BOOST_TEST((refusal<tier_inventory>(tier(), atom::inventory_v, uint64_t{1}) == errc::deposed));
   caf::anon_send(tier(), atom::release_v, holder_id{7}, home(1).id, uint64_t{0});
-  BOOST_TEST(ask<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{2})->empty());
+  BOOST_TEST(ask<tier_inventory>(tier(), atom::inventory_v, uint64_t{2})->grants.empty());
 }
 
 BOOST_AUTO_TEST_CASE(a_killed_tier_comes_back_knowing_its_shards) {
@@ -303,9 +304,9 @@ BOOST_AUTO_TEST_CASE(a_tier_that_is_refused_touches_nothing_and_says_why) {
   caf::anon_send(tier(), atom::publish_v, home(1), true);
   run();
   // A new manager must not wait for it: nothing of it is leased.
-  auto outstanding = ask<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{1});
+  auto outstanding = ask<tier_inventory>(tier(), atom::inventory_v, uint64_t{1});
   BOOST_REQUIRE(outstanding);
-  BOOST_TEST(outstanding->empty());
+  BOOST_TEST(outstanding->grants.empty());
   BOOST_TEST(plane->calls.empty());
 }
 

@@ -139,7 +139,7 @@ BOOST_AUTO_TEST_CASE(epochs_come_with_a_shard_that_moves_here) {
 BOOST_AUTO_TEST_CASE(a_replaced_manager_is_not_heeded_also_after_power_loss) {
   start();
   BOOST_REQUIRE((made(home(1)) == errc::none));
-  auto first = begin<std::vector<lease_grant>>(tier(), atom::inventory_v, uint64_t{7});
+  auto first = begin<tier_inventory>(tier(), atom::inventory_v, uint64_t{7});
   run();
   BOOST_TEST(!first.done(), "it is durable before it is answered");
   settle();
@@ -149,11 +149,11 @@ BOOST_AUTO_TEST_CASE(a_replaced_manager_is_not_heeded_also_after_power_loss) {
   BOOST_TEST(
     (asked<std::vector<renewal_terms>>(atom::renew_v, tier_renewal{6, {{holder_id{1}, 45s}}}) == errc::deposed));
   power_loss();
-  BOOST_TEST((asked<std::vector<lease_grant>>(atom::inventory_v, uint64_t{6}) == errc::deposed));
+  BOOST_TEST((asked<tier_inventory>(atom::inventory_v, uint64_t{6}) == errc::deposed));
   BOOST_TEST((fenced(by(6, grant(1, home(1), 9))) == errc::deposed));
   BOOST_TEST(
     (asked<std::vector<renewal_terms>>(atom::renew_v, tier_renewal{6, {{holder_id{1}, 45s}}}) == errc::deposed));
-  BOOST_TEST((asked<std::vector<lease_grant>>(atom::inventory_v, uint64_t{8}) == errc::none));
+  BOOST_TEST((asked<tier_inventory>(atom::inventory_v, uint64_t{8}) == errc::none));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
