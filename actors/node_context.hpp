@@ -14,6 +14,7 @@
 #include "messages/types.hpp"
 #include "messages/volume.hpp"
 #include "runtime/caf/actor_tree.hpp"
+#include "runtime/caf/console_desk.hpp"
 #include "runtime/caf/directory.hpp"
 #include "runtime/catalog/catalog_store.hpp"
 #include "runtime/catalog/leadership.hpp"
@@ -154,6 +155,8 @@ struct node_context {
   /// Fills with what nobody can foresee: the secrets of the data path's keys. From a seed in simulation. Needed where
   /// `remote` is.
   std::function<void(std::span<std::byte>)> fill_random;
+  /// What this node's console shows; null: nothing, to the consoles of others.
+  std::shared_ptr<const console_desk> console;
   /// What this node's storage has promised never to go below. Null: nothing outlives the shards' own headers.
   std::shared_ptr<epoch_keeper> epochs;
   /// Time since boot, also while suspended; the virtual clock in simulation. Any thread.

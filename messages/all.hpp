@@ -53,6 +53,14 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(fact_unit);
   VARVE_MESSAGE(actor_fact);
   VARVE_MESSAGE(actor_report);
+  VARVE_MESSAGE(actor_condition);
+  VARVE_MESSAGE(actor_row);
+  VARVE_MESSAGE(actor_inspection);
+  VARVE_MESSAGE(argument_type);
+  VARVE_MESSAGE(message_argument);
+  VARVE_MESSAGE(actor_message);
+  VARVE_MESSAGE(sent_argument);
+  VARVE_MESSAGE(console_message);
   VARVE_MESSAGE(health_finding);
   VARVE_MESSAGE(node_status);
   VARVE_MESSAGE(event);
@@ -88,6 +96,8 @@ void for_each_message_type(F&& f) {
   VARVE_MESSAGE(std::vector<std::string>);
   VARVE_MESSAGE(std::vector<member_info>);
   VARVE_MESSAGE(std::vector<actor_info>);
+  VARVE_MESSAGE(std::vector<actor_row>);
+  VARVE_MESSAGE(std::vector<actor_message>);
 #undef VARVE_MESSAGE
 }
 

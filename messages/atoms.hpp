@@ -48,6 +48,7 @@ VARVE_ATOM(resize);
 VARVE_ATOM(resume);
 VARVE_ATOM(revoke);
 VARVE_ATOM(seal);
+VARVE_ATOM(send);
 VARVE_ATOM(start);
 VARVE_ATOM(stop);
 VARVE_ATOM(tick);

@@ -61,7 +61,7 @@ typename Inspector::result_type inspect(Inspector& f, actor_report& x) {
   return f(caf::meta::type_name("varve::actor_report"), x.mailbox, x.facts);
 }
 
-// -- what the console shows and says; between programs only ---------------------------------------------------------
+// -- what the console shows and says --------------------------------------------------------------------------------
 
 /// How an actor was found. The numbers travel: append only.
 enum class actor_condition : uint8_t {
@@ -89,10 +89,20 @@ struct actor_row {
   uint64_t hidden = 0;
 };
 
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, actor_row& x) {
+  return f(caf::meta::type_name("varve::actor_row"), x.info, x.condition, x.mailbox, x.hidden);
+}
+
 struct actor_inspection {
   actor_row row;
   actor_facts facts;
 };
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, actor_inspection& x) {
+  return f(caf::meta::type_name("varve::actor_inspection"), x.row, x.facts);
+}
 
 /// What an argument of a message is. The numbers travel: append only.
 enum class argument_type : uint8_t {
@@ -111,6 +121,11 @@ struct message_argument {
   argument_type type = argument_type::text;
 };
 
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, message_argument& x) {
+  return f(caf::meta::type_name("varve::message_argument"), x.name, x.type);
+}
+
 /// A message that an actor may be sent by people.
 struct actor_message {
   std::string name;
@@ -119,7 +134,54 @@ struct actor_message {
   std::string about;
 };
 
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, actor_message& x) {
+  return f(caf::meta::type_name("varve::actor_message"), x.name, x.arguments, x.about);
+}
+
 /// In the order of the message's arguments. Numbers and sizes are uint64_t, flags bool, all others text.
 using argument_value = std::variant<uint64_t, std::string, bool>;
+
+/// An argument on its way to another node: CAF sends no variants.
+struct sent_argument {
+  /// Of the three that argument_value holds.
+  uint8_t which = 0;
+  uint64_t number = 0;
+  std::string text;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, sent_argument& x) {
+  return f(caf::meta::type_name("varve::sent_argument"), x.which, x.number, x.text);
+}
+
+inline sent_argument to_sent(const argument_value& x) {
+  if (const auto* number = std::get_if<uint64_t>(&x))
+    return {0, *number, {}};
+  if (const auto* flag = std::get_if<bool>(&x))
+    return {2, *flag ? 1u : 0u, {}};
+  return {1, 0, std::get<std::string>(x)};
+}
+
+inline argument_value from_sent(const sent_argument& x) {
+  return x.which == 0   ? argument_value{x.number}
+         : x.which == 2 ? argument_value{x.number != 0}
+                        : argument_value{x.text};
+}
+
+/// Something that a person sends to an actor, on its way to that actor's node.
+struct console_message {
+  /// As actor_row's.
+  std::string path;
+  std::string message;
+  std::vector<sent_argument> arguments;
+  /// Who sends it.
+  std::string by;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, console_message& x) {
+  return f(caf::meta::type_name("varve::console_message"), x.path, x.message, x.arguments, x.by);
+}
 
 } // namespace varve

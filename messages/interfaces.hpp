@@ -236,6 +236,20 @@ using node_gate_actor = caf::typed_actor<
   // The actor of that path here. errc::not_found: none now, errc::unsupported: none that others may talk to.
   caf::replies_to<atom::open, std::string>::with<caf::strong_actor_ptr>>;
 
+/// Answers the console of another node, about this node's actors and those of the nodes that this one hears. A path
+/// begins with the name of a node. errc::not_found: no such node or actor; errc::unavailable: that node is not heard;
+/// errc::timed_out: it did not answer.
+using console_actor = caf::typed_actor<
+  // The actors from a path on, parents before children, of each at most so many children (0: as many as are shown).
+  caf::replies_to<atom::list, std::string, uint64_t>::with<std::vector<actor_row>>,
+  caf::replies_to<atom::report, std::string>::with<actor_inspection>,
+  // What the actor may be sent.
+  caf::replies_to<atom::get, std::string>::with<std::vector<actor_message>>,
+  // Which the asking node has allowed. An event of the node whose actor it is.
+  caf::replies_to<atom::send, console_message>::with<actor_facts>,
+  // (path, who does it)
+  caf::replies_to<atom::kill, std::string, std::string>::with<void>>;
+
 /// The root of a node's hierarchy.
 using node_root_actor = caf::typed_actor<
   // The whole tree, dead ones included.

@@ -17,6 +17,7 @@
 #include "runtime/cluster/tls_link.hpp"
 #include "runtime/data_plane/reactor_data_plane.hpp"
 #include "runtime/monitoring/logging.hpp"
+#include "runtime/rpc/cluster_console.hpp"
 #include "runtime/version.hpp"
 
 namespace varve {
@@ -250,10 +251,6 @@ exit_code varved_node::start(std::string& problem) {
       std::make_shared<closable_link>(std::make_shared<tls_link>(*system_, config_.cluster, config_.name, publish_));
   // Requests of clients that are gone must not hold up the end.
   system_->await_actors_before_shutdown(false);
-  root_keeper_ = caf::actor_cast<caf::strong_actor_ptr>(
-    system_->spawn(root_keeper, context_ptr{context}, root_,
-                   std::function<void()>{[this] { give_up("the actors cannot be kept alive"); }}));
-
   gateway::parts parts;
   parts.system = system_.get();
   parts.directory = directory_;
@@ -271,6 +268,11 @@ exit_code varved_node::start(std::string& problem) {
   parts.now = boot_now;
   parts.publish = publish_;
   gateway_ = std::make_unique<gateway>(std::move(parts), asked_options());
+  context->console = std::make_shared<cluster_console>(*gateway_, cluster_console::asked_by::nodes);
+  root_keeper_ = caf::actor_cast<caf::strong_actor_ptr>(
+    system_->spawn(root_keeper, context_ptr{context}, root_,
+                   std::function<void()>{[this] { give_up("the actors cannot be kept alive"); }}));
+
   rpc_options r;
   r.socket_path = config_.rpc_socket;
   r.connections_max = config_.rpc_connections_max;

@@ -48,9 +48,11 @@ gateway_options varved_node::asked_options() const {
   }
   if (in_cluster())
     x.cluster = cluster.name;
-  for (const auto& n : cluster.nodes)
+  for (const auto& n : cluster.nodes) {
+    x.nodes.push_back(n.name);
     if (n.roles.manager)
       x.managers.push_back(n.name);
+  }
   return x;
 }
 

@@ -2,6 +2,7 @@
 
 #include "actors/cluster/node_gate.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -21,6 +22,7 @@ announcer_actor::behavior_type announcer_state::make_behavior(context_ptr contex
       announce(false);
       self_->delayed_send(self_, caf::timespan{context_->options.cluster.heartbeat}, atom::tick_v);
     },
+    [this](atom::report) { return report_of(self_, {count_fact("managers-refusing", refused_.size())}); },
   };
 }
 

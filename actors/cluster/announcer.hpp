@@ -8,7 +8,7 @@
 
 namespace varve {
 
-using announcer_actor = caf::typed_actor<caf::reacts_to<atom::tick>>;
+using announcer_actor = caf::typed_actor<caf::reacts_to<atom::tick>>::extend_with<inspected_actor>;
 
 /// Says to every manager of the cluster, each heartbeat, that this node lives; and once that it stops, when it is ended
 /// in an orderly way.

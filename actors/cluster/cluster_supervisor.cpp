@@ -5,11 +5,13 @@
 #include <caf/send.hpp>
 
 #include "actors/cluster/announcer.hpp"
+#include "actors/cluster/console.hpp"
 #include "actors/cluster/data_link.hpp"
 #include "actors/cluster/needs.hpp"
 #include "actors/cluster/node_gate.hpp"
 #include "actors/cluster/peer.hpp"
 #include "runtime/caf/cluster_link.hpp"
+#include "runtime/caf/reporting.hpp"
 #include "runtime/remote/remote_io.hpp"
 
 namespace varve {
@@ -30,6 +32,8 @@ cluster_supervisor_actor::behavior_type cluster_supervisor_state::make_behavior(
                       self_->send(self_, atom::publish_v);
                       return caf::actor_cast<caf::strong_actor_ptr>(gate);
                     }});
+  children_->start({path::console, console_state::name,
+                    [this] { return caf::actor_cast<caf::strong_actor_ptr>(self_->spawn(console, context_)); }});
   start_peers();
   if (context_->remote)
     start_data_links();
@@ -40,6 +44,7 @@ cluster_supervisor_actor::behavior_type cluster_supervisor_state::make_behavior(
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
     [this](atom::publish) { publish(); },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, children_->facts()); },
   };
 }
 

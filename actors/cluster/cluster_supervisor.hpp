@@ -10,8 +10,8 @@
 
 namespace varve {
 
-using cluster_supervisor_actor =
-  caf::typed_actor<VARVE_SUPERVISOR_MESSAGES, caf::reacts_to<atom::publish>, caf::reacts_to<returned>>;
+using cluster_supervisor_actor = caf::typed_actor<VARVE_SUPERVISOR_MESSAGES, caf::reacts_to<atom::publish>,
+                                                  caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// A node's part of its cluster: the gate that the others find, the announcer, a peer for each node that this one and
 /// it need something of, and a data link to each node with storage.

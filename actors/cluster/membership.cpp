@@ -1,5 +1,7 @@
 #include "actors/cluster/membership.hpp"
 
+#include "runtime/caf/reporting.hpp"
+
 namespace varve {
 
 namespace {
@@ -22,6 +24,7 @@ membership_self::behavior_type membership_state::make_behavior(context_ptr conte
     [this](atom::join, const node_announcement& x) { return join(x); },
     [this](atom::list) { return table_->list(context_->now()); },
     [this](atom::tick) { look(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
 }
 
@@ -38,6 +41,13 @@ caf::result<std::string> membership_state::join(const node_announcement& x) {
   refused_.erase(x.node);
   tell(changes);
   return context_->options.name;
+}
+
+actor_facts membership_state::facts() const {
+  actor_facts result;
+  for (const auto& x : table_->list(context_->now()))
+    result.push_back(text_fact(x.node, to_string(x.state)));
+  return result;
 }
 
 void membership_state::look() {

@@ -10,7 +10,7 @@
 
 namespace varve {
 
-using membership_self = membership_actor::extend<caf::reacts_to<atom::tick>>;
+using membership_self = membership_actor::extend<caf::reacts_to<atom::tick>>::extend_with<inspected_actor>;
 
 /// Of a manager: hears the heartbeats of all nodes, and tells when one falls silent or is back.
 class membership_state {
@@ -22,6 +22,7 @@ public:
 private:
   caf::result<std::string> join(const node_announcement& x);
   void look();
+  actor_facts facts() const;
   void tell(const std::vector<member_table::change>& changes);
 
   membership_self::pointer self_;

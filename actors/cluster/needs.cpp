@@ -2,7 +2,11 @@
 
 namespace varve {
 
-std::vector<remote_path> needs_of(const node_options& options, const std::string& node, const std::string& other) {
+namespace {
+
+/// By what the two do.
+std::vector<remote_path> needs_of_roles(const node_options& options, const std::string& node,
+                                        const std::string& other) {
   std::vector<remote_path> result;
   const auto* from = options.cluster.find(node);
   const auto* to = options.cluster.find(other);
@@ -28,8 +32,18 @@ std::vector<remote_path> needs_of(const node_options& options, const std::string
   return result;
 }
 
+} // namespace
+
+std::vector<remote_path> needs_of(const node_options& options, const std::string& node, const std::string& other) {
+  auto result = needs_of_roles(options, node, other);
+  // Where there is a connection anyhow people see both nodes.
+  if (need_each_other(options, node, other))
+    result.push_back({path::console, path::console_of(other)});
+  return result;
+}
+
 bool need_each_other(const node_options& options, const std::string& a, const std::string& b) {
-  return !needs_of(options, a, b).empty() || !needs_of(options, b, a).empty();
+  return !needs_of_roles(options, a, b).empty() || !needs_of_roles(options, b, a).empty();
 }
 
 bool dials(const cluster_config& cluster, const std::string& a, const std::string& b) {

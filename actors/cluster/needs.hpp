@@ -16,7 +16,8 @@ struct remote_path {
 };
 
 /// What `node` needs of `other`, by the roles that the configuration gives them: of a manager what manages; a manager
-/// of storage its tiers and moves, and of a host what attaches; whoever does I/O the keys of all storage.
+/// of storage its tiers and moves, and of a host what attaches; whoever does I/O the keys of all storage; and of all
+/// of these their consoles.
 std::vector<remote_path> needs_of(const node_options& options, const std::string& node, const std::string& other);
 
 /// Whether the two need a connection at all.

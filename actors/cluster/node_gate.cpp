@@ -5,26 +5,32 @@
 #include "actors/cluster/leading.hpp"
 #include "actors/cluster/needs.hpp"
 #include "actors/cluster/peer.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
 namespace {
 
 /// What other nodes may talk to: not the supervisors, which start and stop by exit messages.
-constexpr const char* open_to_others[] = {"management/", "storage/", "host", "data/"};
+constexpr const char* open_to_others[] = {"management/", "storage/", "host", "data/", "cluster/console"};
 
 } // namespace
 
-node_gate_actor::behavior_type node_gate(node_gate_actor::stateful_pointer<node_gate_state> self, context_ptr context) {
+node_gate_self::behavior_type node_gate(node_gate_self::stateful_pointer<node_gate_state> self, context_ptr context) {
   return self->state.make_behavior(std::move(context));
 }
 
-node_gate_actor::behavior_type node_gate_state::make_behavior(context_ptr context) {
+node_gate_self::behavior_type node_gate_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
   return {
     [this](atom::get) { return announcement_of(*context_); },
     [this](atom::join, const node_announcement& x, const caf::strong_actor_ptr& gate) { return join(x, gate); },
     [this](atom::open, const std::string& path) { return open(path); },
+    [this](atom::report) {
+      return report_of(self_, {count_fact("incarnation", context_->options.incarnation),
+                               text_fact("roles", to_string(context_->options.roles)),
+                               flag_fact("leads", leads_as(*context_) != 0)});
+    },
   };
 }
 

@@ -4,6 +4,7 @@
 
 #include "actors/cluster/node_gate.hpp"
 #include "runtime/caf/cluster_link.hpp"
+#include "runtime/caf/reporting.hpp"
 
 namespace varve {
 
@@ -62,7 +63,20 @@ peer_actor::behavior_type peer_state::make_behavior(context_ptr context, std::st
       open(there);
     },
     [](const returned& x) { x.run(); },
+    [this](atom::report) { return report_of(self_, facts()); },
   };
+}
+
+actor_facts peer_state::facts() const {
+  const auto found = std::count_if(wanted_.begin(), wanted_.end(), [](auto& x) { return bool(x.second.actor); });
+  return {text_fact("node", node_),
+          text_fact("state", known_ ? "connected" : "not connected"),
+          flag_fact("connects", dials_),
+          count_fact("incarnation", incarnation_),
+          flag_fact("leads", leads_ != 0),
+          count_fact("actors-found", static_cast<uint64_t>(found)),
+          count_fact("actors-wanted", wanted_.size()),
+          text_fact("trouble", trouble_)};
 }
 
 // -- the connection

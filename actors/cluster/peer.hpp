@@ -17,7 +17,7 @@ using peer_actor = caf::typed_actor<
   // The other node has connected, and hands over its gate: as node_gate_actor answers.
   caf::replies_to<atom::join, node_announcement, caf::strong_actor_ptr>::with<node_announcement>,
   caf::reacts_to<atom::tick, uint64_t>, caf::reacts_to<atom::renew, uint64_t>, caf::reacts_to<atom::open, std::string>,
-  caf::reacts_to<returned>>;
+  caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// Keeps the connection to one other node, and the actors of that node that this one needs in the directory, each as
 /// long as it lives: so everyone else finds them by path, as if they were here. One of the two nodes connects, again
@@ -38,6 +38,8 @@ private:
     bool asking = false;
     unsigned attempts = 0;
   };
+
+  actor_facts facts() const;
 
   // Who connects.
   void connect();

@@ -40,6 +40,11 @@ inline std::string mover_of(const std::string& node) {
 }
 inline const std::string gate = "cluster/gate";
 inline const std::string announcer = "cluster/announcer";
+/// Answers the consoles of other nodes; of another node.
+inline const std::string console = "cluster/console";
+inline std::string console_of(const std::string& node) {
+  return "cluster/" + node + "/console";
+}
 /// Keeps this node's right to do I/O on the shards of another.
 inline std::string data_link(const std::string& node) {
   return "cluster/" + node + "/data-link";

@@ -71,6 +71,10 @@ cluster_node read_identity(table_reader& t, const toml::table& table, const clus
     t.refuse("name", "it is missing", "a name for the node");
   else if (!is_name(x.name))
     t.refuse("name", '"' + x.name + "\" is no name", name_rule);
+  // Actors stand beside those of the other nodes under such names.
+  for (const auto* taken : {"announcer", "console", "gate"})
+    if (x.name == taken)
+      t.refuse("name", '"' + x.name + "\" is a name that Varve keeps for itself", "another name");
   read_roles(t, table, x.roles);
   read_endpoint(t, "control", x.control);
   read_endpoint(t, "data", x.data);

@@ -77,7 +77,9 @@ std::vector<actor_info> actor_console::known() const {
     in_tree.insert(x.path);
   // Leases are no supervisor's children.
   for (const auto& path : parts.directory->list("")) {
-    if (in_tree.contains(path))
+    // What stands there for another node is listed where it lives.
+    const auto actor = parts.directory->get<caf::strong_actor_ptr>(path);
+    if (in_tree.contains(path) || (actor && actor->node() != parts.system->node()))
       continue;
     actor_info x;
     x.path = path;
@@ -158,12 +160,8 @@ void actor_console::messages(std::string path, answer<std::vector<actor_message>
   done({}, messages_of(found->info.type));
 }
 
-void actor_console::allowed(const std::string& by) const {
-  publish("CONSOLE_WRITER", "a console that may act on actors: " + by);
-}
-
-void actor_console::send(std::string path, std::string message, std::vector<argument_value> arguments,
-                         const std::string& by, answer<actor_facts> done) const {
+void actor_console::send(std::string path, std::string message, std::vector<argument_value> arguments, std::string by,
+                         answer<actor_facts> done) const {
   auto found = row(path);
   if (!found)
     return done(found.error(), {});
@@ -174,7 +172,7 @@ void actor_console::send(std::string path, std::string message, std::vector<argu
   send_message(to_, found->info.type, place_of(found->info.path)->local, message, arguments, std::move(done));
 }
 
-void actor_console::kill(std::string path, const std::string& by, answer<nothing> done) const {
+void actor_console::kill(std::string path, std::string by, answer<nothing> done) const {
   auto found = row(path);
   if (!found)
     return done(found.error(), {});

@@ -4,30 +4,25 @@
 #include <vector>
 
 #include "messages/console.hpp"
+#include "runtime/caf/console_desk.hpp"
 #include "runtime/rpc/actor_listing.hpp"
 #include "runtime/rpc/gateway.hpp"
 
 namespace varve {
 
-/// The actors of a node as people look at them, by paths that begin with the node's name. What stands in the tree needs
-/// no actor's answer; each that lives is asked for the rest at the same time, ahead of its mailbox, and for
-/// gateway_options.patience only. Any thread; each request is an actor of its own.
-class actor_console {
+/// The actors of this node. What stands in the tree needs no actor's answer; each that lives is asked for the rest at
+/// the same time, ahead of its mailbox, and for gateway_options.patience only. Each request is an actor of its own.
+class actor_console final : public console_desk {
 public:
   /// `to` must outlive it.
   explicit actor_console(const gateway& to) : to_(to) {}
 
-  /// Of each actor at most so many children; 0: children_max. errc::not_found, errc::invalid_argument.
-  void tree(std::string path, uint64_t children, answer<std::vector<actor_row>> done) const;
-  void inspect(std::string path, answer<actor_inspection> done) const;
-  void messages(std::string path, answer<std::vector<actor_message>> done) const;
-
-  // What changes something is told to the monitor, with who did it.
-  void send(std::string path, std::string message, std::vector<argument_value> arguments, const std::string& by,
-            answer<actor_facts> done) const;
-  void kill(std::string path, const std::string& by, answer<nothing> done) const;
-  /// Somebody may do so from now on.
-  void allowed(const std::string& by) const;
+  void tree(std::string path, uint64_t children, answer<std::vector<actor_row>> done) const override;
+  void inspect(std::string path, answer<actor_inspection> done) const override;
+  void messages(std::string path, answer<std::vector<actor_message>> done) const override;
+  void send(std::string path, std::string message, std::vector<argument_value> arguments, std::string by,
+            answer<actor_facts> done) const override;
+  void kill(std::string path, std::string by, answer<nothing> done) const override;
 
   static constexpr uint64_t children_max = 4096;
   static constexpr uint64_t rows_max = 8192;

@@ -11,16 +11,10 @@
 
 #include "messages/atoms.hpp"
 #include "messages/errors.hpp"
+#include "runtime/caf/answer.hpp"
 #include "runtime/caf/directory.hpp"
 
 namespace varve {
-
-/// Called once, on any thread, with an error or a value; must only pass it on.
-template <class T>
-using answer = std::function<void(caf::error, T)>;
-
-/// The result of a request that only says that it was done.
-struct nothing {};
 
 /// One request from outside on its way through the actors: steps that are asked one after the other, the first error
 /// ends it, a deadline bounds all of it. Lives in an actor of its own, whose thread is the only one to touch it.

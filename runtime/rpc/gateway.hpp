@@ -30,7 +30,8 @@ struct gateway_options {
   caf::timespan patience{std::chrono::seconds{1}};
   /// The cluster's name; empty: this node is by itself.
   std::string cluster;
-  /// Its managers.
+  /// Its nodes, in the order of the configuration, and those that are managers.
+  std::vector<std::string> nodes;
   std::vector<std::string> managers;
   /// In a cluster: whose each tier is.
   std::map<std::string, std::string> tier_nodes;

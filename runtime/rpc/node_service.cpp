@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "runtime/catalog/backup_file.hpp"
+#include "runtime/rpc/cluster_console.hpp"
 #include "runtime/rpc/console_service.hpp"
 
 namespace varve {
@@ -408,10 +409,11 @@ kj::Promise<void> node_service::console(ConsoleContext context) {
     return kj::READY_NOW;
   }
   rights_->read_only = !allow_write;
-  auto console = std::make_shared<actor_console>(to_);
+  auto console = std::make_shared<cluster_console>(to_, cluster_console::asked_by::people);
   results.setConsole(kj::heap<console_service>(console));
   if (allow_write) {
-    console->allowed(rights_->peer);
+    if (const auto& publish = to_.outside().publish)
+      publish("CONSOLE_WRITER", "a console that may act on actors: " + rights_->peer);
     results.setWriter(kj::heap<console_writer_service>(console, rights_));
   }
   return kj::READY_NOW;

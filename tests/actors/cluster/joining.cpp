@@ -389,15 +389,15 @@ BOOST_AUTO_TEST_CASE(each_role_needs_of_others_what_it_works_with) {
     return result;
   };
   using paths = std::set<std::string>;
-  BOOST_TEST((here("m", "s") == paths{path::tier("fast"), path::mover_of("s")}));
-  BOOST_TEST((here("m", "h") == paths{path::host_of("h")}));
-  const paths managing{path::membership_of("m"), path::catalog + "*",     path::volumes + "*",
-                       path::leases + "*",       path::placement + "*",   path::migrations + "*",
-                       path::monitor + "*",      path::attachments + "*", path::nodes + "*"};
+  BOOST_TEST((here("m", "s") == paths{path::tier("fast"), path::mover_of("s"), path::console_of("s")}));
+  BOOST_TEST((here("m", "h") == paths{path::host_of("h"), path::console_of("h")}));
+  const paths managing{path::membership_of("m"), path::catalog + "*",    path::volumes + "*", path::leases + "*",
+                       path::placement + "*",    path::migrations + "*", path::monitor + "*", path::attachments + "*",
+                       path::nodes + "*",        path::console_of("m")};
   BOOST_TEST((here("s", "m") == managing));
   BOOST_TEST((here("h", "m") == managing));
-  BOOST_TEST((here("h", "s") == paths{path::data_keeper_of("s"), path::tier("fast")}));
-  BOOST_TEST((here("s", "h").empty()));
+  BOOST_TEST((here("h", "s") == paths{path::data_keeper_of("s"), path::tier("fast"), path::console_of("s")}));
+  BOOST_TEST((here("s", "h") == paths{path::console_of("h")}));
   BOOST_TEST((here("s", "s").empty()));
   BOOST_TEST(need_each_other(o, "s", "h"));
   BOOST_TEST(dials(o.cluster, "m", "h"));

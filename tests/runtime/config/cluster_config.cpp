@@ -176,6 +176,7 @@ BOOST_AUTO_TEST_CASE(each_mistake_is_found_whoever_reads_the_file) {
     const char *what, *instead, *said;
   } cases[] = {
     {"name = \"c\"\nroles", "name = \"b\"\nroles", "another node has the name"},
+    {"name = \"c\"\nroles", "name = \"gate\"\nroles", "is a name that Varve keeps for itself"},
     {"roles = [\"manager\"]", "roles = [\"manger\"]", "\"manger\" is no role"},
     {"roles = [\"manager\"]", "roles = []", "it is no list of roles"},
     {"roles = [\"manager\"]\n", "", "it is missing"},
