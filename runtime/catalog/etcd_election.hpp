@@ -38,13 +38,13 @@ struct etcd_leadership {
 /// Called on the loop's thread; must only pass it on.
 struct etcd_election_events {
   std::function<void(const etcd_leadership&)> leading;
-  /// It leads for longer.
-  std::function<void(const etcd_leadership&)> renewed;
   /// No more, and why. Before anybody else can lead, if this machine's clock and etcd's agree within a tenth of the
   /// term; it is tried again.
   std::function<void(const std::string& why)> lost;
   /// Not leading, and why: who leads, or what is wrong with etcd. Again when that changes.
   std::function<void(const std::string& why)> waiting;
+  /// It leads for longer. May be empty.
+  std::function<void(const etcd_leadership&)> renewed;
 };
 
 /// Takes part in the election of the cluster's leader for as long as it lives. The leader's key belongs to a lease that

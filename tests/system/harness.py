@@ -224,7 +224,8 @@ class Node(Daemon):
         return self.rows("migration", "ls")
 
     def running_migrations(self):
-        return [m for m in self.migrations() if m["state"] not in ("committed", "aborted")]
+        # One that is committed still has its source to remove: until then another of that shard is refused.
+        return [m for m in self.migrations() if m["state"] not in ("committed", "aborted") or not m["ended_at"]]
 
     def wait_migrations(self, timeout=60):
         wait_for("migrations to end", lambda: not self.running_migrations(), timeout, 0.05)
