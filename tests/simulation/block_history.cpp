@@ -41,7 +41,7 @@ void block_history::acknowledged(uint64_t value, bool durable, boot_time now) {
 
 void block_history::flushed(int host, boot_time began) {
   for (auto& x : writes_)
-    if (x.host == host && x.told < began && !x.hopeless) {
+    if (x.host == host && x.told < began && !x.hopeless && !x.orphan) {
       x.durable = true;
       x.torn = false;
       x.ended = std::min(x.ended, x.told);
@@ -54,12 +54,13 @@ void block_history::flush_failed(int host, boot_time now) {
       x.hopeless = true;
 }
 
-void block_history::power_lost(boot_time now) {
+void block_history::power_lost(boot_time now, int machine) {
   power_lost_at_ = now;
   for (auto& x : writes_)
     if (!x.durable) {
       x.ended = boot_time::max();
       x.torn = true;
+      x.orphan |= x.host == machine;
     }
 }
 
@@ -69,9 +70,11 @@ std::string block_history::judge(uint64_t value, boot_time began, boot_time now)
     return "value " + std::to_string(value) + " was never written here, or is long gone";
   if (of->began > now)
     return "value " + std::to_string(value) + " was not written yet";
+  // One that power loss may have taken has not come back later than it was acknowledged, if it stands at all.
+  const auto in_effect = std::min(of->ended, of->told);
   for (const auto& x : writes_)
     // A whole write lies between it and this read.
-    if (of->ended < x.began && x.ended < began)
+    if (in_effect < x.began && x.ended < began)
       return "value " + std::to_string(value) + " was written over by " + std::to_string(x.value);
   return {};
 }
@@ -85,9 +88,10 @@ std::string block_history::read(const std::vector<uint64_t>& sectors, boot_time 
     if (auto why = judge(value, began, now); !why.empty())
       return why;
   if (whole) {
-    // Whoever has seen it knows that it has happened.
+    // Whoever has seen it knows that it has happened; but if power was lost meanwhile, it may be gone again.
     auto* of = find(first);
-    of->ended = std::min(of->ended, now);
+    if (of->durable || began > power_lost_at_)
+      of->ended = std::min(of->ended, now);
     forget_old(now);
   }
   return {};

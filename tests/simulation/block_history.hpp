@@ -23,9 +23,10 @@ public:
   void flushed(int host, boot_time began);
   /// A flush of that host has failed: nothing that it was told before counts as durable any more, ever.
   void flush_failed(int host, boot_time now);
-  /// The machine that keeps it lost power: what is not durable may be gone, and its sectors by themselves.
-  /// Whatever had begun by then: an answer may still have been on its way.
-  void power_lost(boot_time now);
+  /// A machine lost power, which may keep it: what is not durable may be gone, and its sectors by themselves.
+  /// Whatever had begun by then: an answer may still have been on its way. Who wrote at that machine is gone with what
+  /// it had not flushed: no flush of a successor answers for that.
+  void power_lost(boot_time now, int machine = -1);
 
   /// Why this block cannot read as these values of its sectors, in a read of that time; empty: it can.
   std::string read(const std::vector<uint64_t>& sectors, boot_time began, boot_time now);
@@ -42,6 +43,7 @@ private:
     bool durable = false;
     bool hopeless = false; // a flush that should have covered it failed
     bool torn = false;     // power was lost before it was durable
+    bool orphan = false;   // who wrote it lost power before it was durable
   };
 
   write* find(uint64_t value);

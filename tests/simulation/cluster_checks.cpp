@@ -23,7 +23,7 @@ public:
   void routes_set(volume_id volume, const std::vector<route>& routes) override {
     auto& mine = held[volume];
     for (const auto& x : routes) {
-      const right made{x, checks_.world_.now(), ++sets_};
+      const right made{x, checks_.world_.now(), ++checks_.order_};
       if (!x.exists) {
         mine.runs.push_back(made);
         for (auto i = x.first.value(); i < x.first.value() + std::min<uint64_t>(x.count, 4096); ++i)
@@ -33,7 +33,10 @@ public:
       const shard_id id{volume, x.first};
       // Storage has agreed to it, or there would be no grant.
       checks_.agreed(id, x.fence);
-      mine.shards[x.first.value()] = made;
+      auto& now = mine.shards[x.first.value()];
+      if (now.of.writable && !x.writable)
+        mine.lowered[x.first.value()] = checks_.world_.now();
+      now = made;
       if (x.writable)
         ++checks_.handovers;
       checks_.look(volume, x.first.value());
@@ -42,25 +45,30 @@ public:
 
   void routes_extended(volume_id volume, boot_time valid_until) override {
     auto& mine = held[volume];
+    // What was over is dropped by now, and only what has begun by it goes on.
+    const auto extend = [&, now = clock()](right& x) {
+      if (x.of.valid_until > now)
+        x.of.valid_until = std::max(x.of.valid_until, valid_until);
+    };
     for (auto& [shard, x] : mine.shards)
-      x.of.valid_until = std::max(x.of.valid_until, valid_until);
+      extend(x);
     for (auto& x : mine.runs)
-      x.of.valid_until = std::max(x.of.valid_until, valid_until);
+      extend(x);
     for (auto& [shard, x] : mine.shards)
       checks_.look(volume, shard);
   }
 
-  uint64_t mark() override { return sets_; }
+  uint64_t drop_began() override { return ++checks_.order_; }
 
-  void routes_dropped(volume_id volume, shard_index first, uint64_t count, uint64_t mark) override {
+  void routes_dropped(volume_id volume, shard_index first, uint64_t count, uint64_t began) override {
     auto& mine = held[volume];
     const auto begin = first.value(), end = begin + std::min(count, UINT64_MAX - begin);
     const auto now = checks_.world_.now();
     for (auto at = mine.shards.lower_bound(begin); at != mine.shards.end() && at->first < end;)
-      at = at->second.number <= mark ? mine.shards.erase(at) : std::next(at);
+      at = at->second.order < began ? mine.shards.erase(at) : std::next(at);
     std::vector<right> left;
     for (const auto& x : mine.runs) {
-      if (x.number > mark) {
+      if (x.order > began) {
         left.push_back(x);
         continue;
       }
@@ -108,7 +116,6 @@ public:
   std::map<volume_id, rights> held;
 
 private:
-  uint64_t sets_ = 0;
   cluster_checks& checks_;
   [[maybe_unused]] int number_;
 };
@@ -233,6 +240,9 @@ boot_time cluster_checks::lost_at(int host, shard_id shard, bool write) const {
   const auto& mine = of->second;
   auto result = mine.all_dropped;
   if (auto at = mine.dropped.find(shard.index.value()); at != mine.dropped.end())
+    result = std::max(result, at->second);
+  // Lowered, it may still be there to read.
+  if (auto at = mine.lowered.find(shard.index.value()); write && at != mine.lowered.end())
     result = std::max(result, at->second);
   const auto behind = [&](boot_time local) { return world_.now() - std::max(x.clock() - local, boot_time{0}); };
   auto ended = [&](const right& r, bool fenced) {

@@ -44,8 +44,7 @@ private:
   struct right {
     route of;
     boot_time since{0};
-    /// In the order of all that this machine was given.
-    uint64_t number = 0;
+    uint64_t order = 0; // among all that was set or dropped
   };
   /// What one machine may do to one volume.
   struct rights {
@@ -53,6 +52,8 @@ private:
     std::vector<right> runs;
     /// When a right was last taken away in an orderly way, by the world's clock.
     std::map<uint64_t, boot_time> dropped;
+    /// When a right to write became one to read.
+    std::map<uint64_t, boot_time> lowered;
     boot_time all_dropped{0};
   };
   class machine;
@@ -71,6 +72,7 @@ private:
   boot_time lost_at(int host, shard_id shard, bool write) const;
 
   simulated_world& world_;
+  uint64_t order_ = 0;
   std::vector<std::unique_ptr<machine>> machines_;
   std::map<holder_id, int> holders_;
   std::map<shard_id, std::vector<raise>> raises_;

@@ -59,6 +59,9 @@ void cluster_history::make_volume(const std::string& name, std::vector<size_t> h
   spec.shard_size = shard_size_min;
   auto& first = cluster.node(hosts[0]);
   auto record = cluster.ask<volume_record, volume_directory_actor>(first, path::volumes, atom::create_v, spec);
+  // Asked again after an answer that was lost, it is there.
+  if (!record && code_of(record.error()) == errc::already_exists)
+    record = cluster.ask<volume_record, volume_directory_actor>(first, path::volumes, atom::get_v, name);
   if (!record)
     throw broken_rule("cannot make a volume: " + context_of(record.error()));
   auto made = std::make_unique<simulated_volume>();
@@ -112,7 +115,7 @@ void cluster_history::crash(size_t node, bool power_loss) {
   if (power_loss)
     for (auto& x : volumes)
       for (auto& of : x->history)
-        of.power_lost(cluster.world.now());
+        of.power_lost(cluster.world.now(), static_cast<int>(node));
 }
 
 void cluster_history::make_trouble() {

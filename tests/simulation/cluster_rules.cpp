@@ -104,6 +104,34 @@ BOOST_AUTO_TEST_CASE(power_loss_may_take_what_was_not_flushed_and_nothing_else) 
   BOOST_TEST(y.read(whole(0), 3s, 4s) == "");
 }
 
+BOOST_AUTO_TEST_CASE(a_flush_does_not_answer_for_whom_power_loss_took_with_his_machine) {
+  for (bool at_home : {true, false}) {
+    block_history x;
+    x.begin(1, 0, 1s);
+    x.acknowledged(1, false, 2s);
+    x.power_lost(2s, at_home ? 0 : 1);
+    // At home it is of a successor. What it writes itself it answers for.
+    x.flushed(0, 3s);
+    BOOST_TEST((x.read(whole(0), 4s, 5s) == "") == at_home);
+    x.begin(2, 0, 6s);
+    x.acknowledged(2, false, 7s);
+    x.flushed(0, 8s);
+    x.power_lost(9s, 0);
+    BOOST_TEST(x.read(whole(2), 10s, 11s) == "");
+    BOOST_TEST(x.read(whole(1), 10s, 11s) != "");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_was_seen_just_before_power_loss_may_be_gone_after_it) {
+  block_history x;
+  x.begin(1, 0, 1s);
+  x.acknowledged(1, false, 2s);
+  x.power_lost(4s, 1);
+  // Its answer was on its way when power was lost.
+  BOOST_TEST(x.read(whole(1), 3s, 5s) == "");
+  BOOST_TEST(x.read(whole(0), 6s, 7s) == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_flush_that_lies_is_found) {
   block_history x;
   x.begin(1, 0, 1s);
@@ -158,7 +186,7 @@ BOOST_FIXTURE_TEST_CASE(without_a_fence_the_old_right_must_be_over, rights_fixtu
 
 BOOST_FIXTURE_TEST_CASE(a_right_that_was_given_back_or_is_over_is_none, rights_fixture) {
   a->routes_set(volume, {of(0, true, 5), of(1, true, 5, 2s)});
-  a->routes_dropped(volume, shard_index{0}, 1, a->mark());
+  a->routes_dropped(volume, shard_index{0}, 1, a->drop_began());
   b->routes_set(volume, {of(0, true, 5)});
   world.set_now(world.now() + 3s);
   b->routes_set(volume, {of(1, true, 5)});
@@ -167,9 +195,33 @@ BOOST_FIXTURE_TEST_CASE(a_right_that_was_given_back_or_is_over_is_none, rights_f
   BOOST_TEST(!well());
 }
 
+BOOST_FIXTURE_TEST_CASE(a_right_that_is_given_while_an_older_one_is_dropped_stays, rights_fixture) {
+  a->routes_set(volume, {run(0, 4)});
+  const auto began = a->drop_began();
+  a->routes_set(volume, {of(2, true, 5)});
+  a->routes_dropped(volume, shard_index{0}, 4, began);
+  world.set_now(world.now() + 1s);
+  checks.done(0, {volume, shard_index{2}}, true, world.now());
+  BOOST_TEST(well());
+  b->routes_set(volume, {of(2, false, 5)});
+  BOOST_TEST(!well());
+}
+
+BOOST_FIXTURE_TEST_CASE(a_right_to_write_ends_when_only_reading_is_left_of_it, rights_fixture) {
+  const auto before = world.now();
+  a->routes_set(volume, {of(0, true, 5)});
+  world.set_now(before + 1s);
+  a->routes_set(volume, {of(0, false, 5)});
+  checks.done(0, {volume, shard_index{0}}, true, before);
+  BOOST_TEST(well());
+  world.set_now(before + 2s);
+  checks.done(0, {volume, shard_index{0}}, true, world.now());
+  BOOST_TEST(!well());
+}
+
 BOOST_FIXTURE_TEST_CASE(who_reads_what_was_never_written_has_stopped_before_another_writes_it, rights_fixture) {
   a->routes_set(volume, {run(0, 8)});
-  a->routes_dropped(volume, shard_index{3}, 1, a->mark());
+  a->routes_dropped(volume, shard_index{3}, 1, a->drop_began());
   b->routes_set(volume, {of(3, true, 5)});
   BOOST_TEST(well());
   b->routes_set(volume, {of(4, true, 5)});

@@ -95,14 +95,14 @@ BOOST_AUTO_TEST_CASE(two_hosts_may_use_a_volume_over_a_bad_network) {
   run_seeds(30, {.pauses = true, .partitions = true, .one_way = true, .etcd_cuts = true, .shared = true}, 600s);
 }
 
-// Those that are disabled are not of the suite yet, since they find what is to be mended first: asked for by name
+// Disabled is what finds something that is to be mended first: asked for by name
 // (--run_test=cluster_simulation_/NAME), and with VARVE_SEEDS for other seeds.
 
 BOOST_AUTO_TEST_CASE(nodes_may_die) {
   run_seeds(60, {.crashes = true}, 600s);
 }
 
-BOOST_AUTO_TEST_CASE(machines_may_lose_power, *boost::unit_test::disabled()) {
+BOOST_AUTO_TEST_CASE(machines_may_lose_power) {
   run_seeds(20, {.power_losses = true}, 600s);
 }
 
@@ -119,7 +119,7 @@ BOOST_AUTO_TEST_CASE(any_actor_may_die) {
 }
 
 BOOST_AUTO_TEST_CASE(shards_may_move_between_nodes) {
-  run_seeds(30, {.moves = true}, 600s);
+  run_seeds(20, {.moves = true}, 600s);
 }
 
 BOOST_AUTO_TEST_CASE(messages_may_be_lost_repeated_or_out_of_order) {
@@ -154,13 +154,17 @@ BOOST_AUTO_TEST_CASE(one_seed_is_one_history) {
 // -- what a simulation must find
 
 BOOST_AUTO_TEST_CASE(a_storage_that_does_not_fence_is_found) {
-  const auto x = run_seed(4, {.pauses = true, .partitions = true, .shared = true}, 600s, planted_bug::no_fence);
+  const auto x = run_seed(3, {.pauses = true, .partitions = true, .shared = true}, 600s, planted_bug::no_fence);
   BOOST_TEST(x.broken.find("its right had ended or been fenced") != std::string::npos, x.broken);
 }
 
 BOOST_AUTO_TEST_CASE(leases_without_a_margin_for_clocks_are_found) {
-  const auto x = run_seed(3, {.partitions = true, .shared = true}, 600s, planted_bug::no_drift_margin);
+  // What is cut off counts on its lease when the manager has ended it, by a clock that is faster.
+  const auto faults = cluster_faults{.partitions = true, .shared = true};
+  const auto x = run_seed(3, faults, 600s, planted_bug::no_drift_margin);
   BOOST_TEST(x.broken.find("its holder still counts on") != std::string::npos, x.broken);
+  // It is the margin that was missing.
+  BOOST_TEST(run_seed(3, faults, 600s).broken == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_storage_that_forgets_epochs_is_found) {

@@ -13,10 +13,11 @@ public:
   virtual ~plane_watcher() = default;
   virtual void routes_set(volume_id volume, const std::vector<route>& routes) = 0;
   virtual void routes_extended(volume_id volume, boot_time valid_until) = 0;
-  /// Tells what was set before from what is set from now on.
-  virtual uint64_t mark() = 0;
-  /// No request uses those any more that were there at the mark; others may have been set meanwhile.
-  virtual void routes_dropped(volume_id volume, shard_index first, uint64_t count, uint64_t mark) = 0;
+  /// They are to be dropped. The number tells routes that were set before from those that are set while it lasts,
+  /// which stay.
+  virtual uint64_t drop_began() = 0;
+  /// No request uses those any more that were set before that drop began.
+  virtual void routes_dropped(volume_id volume, shard_index first, uint64_t count, uint64_t began) = 0;
   virtual void port_closed(volume_id volume) = 0;
   virtual void shard_activated(const std::string& tier, const shard_header& header) = 0;
   /// What storage has agreed to: it refuses lower ones from now on.
@@ -49,12 +50,12 @@ public:
     on_->refuse_needs(volume, first, count, write, why);
   }
   void drop_routes(volume_id volume, shard_index first, uint64_t count, callback<errc> done) override {
-    const auto mark = watcher_.mark();
-    on_->drop_routes(volume, first, count, [this, volume, first, count, mark, done = std::move(done)](errc status) {
-      if (status == errc::none || status == errc::not_found)
-        watcher_.routes_dropped(volume, first, count, mark);
-      done(status);
-    });
+    on_->drop_routes(volume, first, count,
+                     [this, volume, first, count, began = watcher_.drop_began(), done = std::move(done)](errc status) {
+                       if (status == errc::none || status == errc::not_found)
+                         watcher_.routes_dropped(volume, first, count, began);
+                       done(status);
+                     });
   }
   void extend_routes(volume_id volume, boot_time valid_until) override {
     watcher_.routes_extended(volume, valid_until);
