@@ -597,7 +597,9 @@ void lease_manager_state::expired(lease_id id) {
     caf::anon_send_exit(caf::actor_cast<caf::actor>(actor->second), caf::exit_reason::user_shutdown);
     return;
   }
-  context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", shard " +
+  // Of a run its holder's leases on shards that were made inside go on.
+  const auto what = row->exists() ? "shard " : std::to_string(row->count) + " absent shards from ";
+  context_->publish("LEASE_EXPIRED", "holder " + std::to_string(row->holder.value()) + ", " + what +
                                        std::to_string(row->first.volume.value()) + "." +
                                        std::to_string(row->first.index.value()));
   note(lease_change::expired, table_.grant(id));

@@ -165,6 +165,9 @@ void lease_manager_state::finish_renewal(uint64_t id) {
     context_->publish("LEASES_NOT_RENEWED",
                       "holder " + std::to_string(x.holder.value()) + ", tier " + gap.tier + ": " + gap.why);
   result.gaps = std::move(x.gaps);
+  // Runs are of no tier. With a gap the holder extends none of them.
+  if (runs.held_back > 0)
+    result.gaps.push_back({"", "runs are asked back"});
   result.revision = revision_of(x.holder);
   x.promise.deliver(std::move(result));
 }

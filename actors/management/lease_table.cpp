@@ -191,7 +191,7 @@ std::vector<lease_table::renewable> lease_table::renewable_of(holder_id holder) 
   std::vector<renewable> by_tier(tiers_.size());
   for (auto id : of_holder(holder)) {
     const auto& row = rows_.at(id);
-    if (!row.exists() || row.revoking || !row.granted)
+    if (!row.exists() || !row.granted)
       continue;
     auto& x = by_tier[row.tier];
     ++x.leases;
@@ -226,8 +226,14 @@ lease_table::renewed lease_table::renew(holder_id holder, const std::string& tie
   renewed result;
   for (auto id : of_holder(holder)) {
     auto& row = rows_.at(id);
-    if (row.revoking || !row.granted || row.exists() == tier.empty() || (row.exists() && tiers_[row.tier] != tier))
+    if (!row.granted || row.exists() == tier.empty() || (row.exists() && tiers_[row.tier] != tier))
       continue;
+    // Its holder, who may not have heard of it yet, extends it with all others, and must not count on it for longer
+    // than the manager does. A fence ends it when it is not given back; a run has none, and is held back.
+    if (row.revoking && !row.exists()) {
+      ++result.held_back;
+      continue;
+    }
     auto term = row.wanted;
     auto limit = term_limit::none;
     if (!contended_.empty() && short_term < term && contended(row.first, now)) {

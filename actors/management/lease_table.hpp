@@ -107,6 +107,8 @@ public:
     caf::timespan term = caf::timespan::max();
     /// Those whose limit has changed.
     std::vector<lease_id> changed;
+    /// Runs that were asked back: not renewed, and their holder must not think so.
+    size_t held_back = 0;
   };
   /// Renews what a holder has on a tier, for what storage accepts (`term`, `limit`) at most; contended shards for
   /// `short_term`. An empty name: the runs of absent shards, which no tier knows of.
