@@ -30,8 +30,8 @@ struct etcd_leadership {
   int64_t lease = 0;
   /// Higher than any leader's before.
   uint64_t incarnation = 0;
-  /// Since boot, also while suspended: until when nobody else can lead, if this machine's clock and etcd's agree within a
-  /// tenth of the term.
+  /// Since boot, also while suspended: until when nobody else can lead, if this machine's clock and etcd's agree within
+  /// a tenth of the term.
   std::chrono::nanoseconds until{0};
 };
 
