@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """A cluster of real processes on loopback: keys, starting and stopping, volumes over nodes, lost nodes, strangers."""
 
+import json
 import os
 import random
 import shutil
@@ -266,12 +267,22 @@ class cluster_volumes(ClusterTest):
         data = random.Random(1).randbytes(MIB)
         self.write(volume, 200 * MIB, data)
         self.assertEqual(self.read(both, 200 * MIB, MIB), data)
+        # The console of any node shows the actors of all, and says how one is that lives elsewhere.
+        rows = self.console(three, "tree")["actors"]
+        self.assertEqual(rows[0]["path"], "/node3")
+        for path in ("/node1/management/leases", "/node2/host/1", "/node3/storage/t3", "/node1/cluster/node3"):
+            self.assertIn(path, [r["path"] for r in rows])
+        self.assertEqual({r["state"] for r in rows}, {"running"})
+        self.assertEqual(self.console(three, "inspect /node2/host/1")["facts"]["uri"], volume.uri)
         three.varve("volume", "detach", "vm1", "--host", "node2")
         self.write(both, 201 * MIB, data)
         three.varve("volume", "detach", "vm1")
         self.assertFalse(one.rows("volume", "ls")[0]["attached"])
         two.varve("volume", "rm", "vm1", "--yes")
         c.down()
+
+    def console(self, node, command, *options):
+        return json.loads(node.varve("console", "--json", *options, "-c", command).stdout)
 
     def write(self, volume, offset, data):
         h = nbd.NBD()
@@ -311,6 +322,12 @@ class cluster_volumes(ClusterTest):
                          [("NODE_DOWN", "error")])
         self.assertEqual(view["health"], "error")
         self.write(near, 0, data)  # what does not need it goes on
+        rows = {r["path"]: r for r in self.console(two, "tree")["actors"]}
+        self.assertEqual((rows["/node3"]["state"], rows["/node1/host"]["state"]), ("silent", "running"))
+        self.assertNotIn("/node3/storage/t3", rows)
+        self.console(two, "kill /node1/host", "--allow-write")
+        wait_for("the host of node1 to be started again",
+                 lambda: self.console(two, "inspect /node1/host")["restarts"] == 1)
         self.assertEqual(self.read(near, 0, len(data)), data)
         c.up()
         after = c.member("node3")
