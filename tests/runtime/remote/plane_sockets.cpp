@@ -188,7 +188,7 @@ struct real_cluster {
       mine.over.set_value(mine.status);
     };
     auto& on = a.plane->reactor_at(a.plane->reactor_of(volume));
-    on.post([this, volume, x] { a.plane->backend(volume)->submit(*x); });
+    on.post([plane = a.plane.get(), volume, x] { plane->backend(volume)->submit(*x); });
   }
   std::shared_ptr<io> begin(volume_id volume, block_op what, uint64_t offset, std::vector<std::byte> bytes) {
     auto x = std::make_shared<io>();
