@@ -1,5 +1,6 @@
 // Two nodes' data planes over real sockets, threads and files.
 
+#include <atomic>
 #include <filesystem>
 #include <future>
 #include <random>
@@ -34,6 +35,7 @@ struct real_cluster {
     tls_credentials credentials; // empty: plain
     std::shared_ptr<remote_plane> remote;
     std::unique_ptr<reactor_data_plane> plane;
+    std::atomic<reactor_data_plane*> serving{nullptr}; // of `plane`, for other threads
   };
 
   explicit real_cluster(bool tls, const std::string& name_of_b = "b") {
@@ -104,8 +106,10 @@ struct real_cluster {
     plane.make_peers = x.remote->peers();
     x.plane = reactor_data_plane::make(plane, problem);
     BOOST_REQUIRE_MESSAGE(x.plane, problem);
+    x.serving = x.plane.get();
   }
   void stop(member& x) {
+    x.serving = nullptr;
     x.plane.reset();
     x.remote.reset();
   }
@@ -145,17 +149,18 @@ struct real_cluster {
     options.name = "vm";
     options.size_bytes = 8 * shard_size;
     options.shard_size = shard_size;
-    options.on_need = [this](std::vector<route_need> needs) {
+    // Not by what the test may reset meanwhile.
+    options.on_need = [this, to = a.plane.get()](std::vector<route_need> needs) {
       for (auto& x : needs)
         for (auto i = x.first.value(); i < x.first.value() + x.count; ++i)
-          answer({x.volume, shard_index{i}});
+          answer({x.volume, shard_index{i}}, *to);
     };
     BOOST_REQUIRE((call_for<errc>([&](auto done) { a.plane->open_port(options, done); }) == errc::none));
   }
-  void answer(shard_id id) {
+  void answer(shard_id id, reactor_data_plane& to) {
     std::lock_guard guard{mutex};
     auto& at = homes.try_emplace(id, "b-files", generation{1}).first->second;
-    auto grant = [this, id, at] {
+    auto grant = [&to, id, at] {
       route x;
       x.first = id.index;
       x.exists = x.writable = true;
@@ -163,16 +168,17 @@ struct real_cluster {
       x.generation = at.second;
       x.fence = epoch{5};
       x.valid_until = boot_time::max();
-      a.plane->set_routes(id.volume, {x});
+      to.set_routes(id.volume, {x});
     };
-    if (at.second != generation{1} || !b.plane)
+    auto* home = b.serving.load();
+    if (at.second != generation{1} || !home)
       return grant();
     shard_header header;
     header.id = id;
     header.size = shard_size;
     header.generation = at.second;
     header.fence = epoch{5};
-    b.plane->create_shard(at.first, header, [grant](shard_summary) { grant(); });
+    home->create_shard(at.first, header, [grant](shard_summary) { grant(); });
   }
   void submit(volume_id volume, std::shared_ptr<io> x) {
     x->payload = x->op == block_op::write ? std::span<const std::byte>{x->bytes} : std::span<const std::byte>{};
