@@ -45,6 +45,11 @@ std::shared_ptr<remote_plane> make_remote_plane(const node_config& config, uint6
       }
     x.nodes.push_back(std::move(other));
   }
+  if (config.roles.host) {
+    x.unsynced = open_unsynced_book(config.data_dir + "/unsynced", machine_boot(), problem);
+    if (!x.unsynced)
+      return nullptr;
+  }
   if (!set_tls(x, config, problem))
     return nullptr;
   x.server.log = [](const std::string& text) { spdlog::warn("event=remote-refused text={}", log_value(text)); };

@@ -124,6 +124,7 @@ void vm_agent_state::open_port(const volume_record& record) {
   attachment_ = attachment_of(*context_, volume_, record.spec.name, holder_);
   port_options options;
   options.volume = volume_;
+  options.holder = holder_;
   options.name = record.spec.name;
   options.size_bytes = record.spec.size_bytes;
   options.shard_size = record.spec.shard_size;

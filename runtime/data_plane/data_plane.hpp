@@ -77,6 +77,8 @@ struct io_observation {
 
 struct port_options {
   volume_id volume;
+  /// The attachment: an earlier process's port of it is this one's predecessor, whose VM goes on.
+  holder_id holder;
   std::string name;
   uint64_t size_bytes = 0;
   uint64_t shard_size = shard_size_default;

@@ -39,6 +39,13 @@ task<errc> reactor_core::open_port(port_options options) {
     at->second->port->adopt(std::move(options));
     co_return errc::none;
   }
+  if (peers_)
+    for (const auto& y : peers_->inherit(options.volume, options.holder))
+      // A tier that is in no file any more: nobody can say what became of it.
+      if (const auto tier = shards_.tier_of(y.tier); tier >= 0)
+        co_await shards_.inherit({static_cast<uint16_t>(tier), y.id, y.of}, options.shard_size, y.verifier);
+  if (ports_.count(options.volume) != 0)
+    co_return errc::unavailable; // opened meanwhile
   auto x = std::make_shared<exported>();
   const auto volume = options.volume;
   const auto path = options.socket_path;

@@ -84,6 +84,25 @@ task<errc> shard_table::activate(shard_key key, active_shard*& out) {
   co_return status;
 }
 
+task<void> shard_table::inherit(shard_key key, uint64_t size, uint64_t verifier) {
+  while (auto other = find_place(key)) {
+    if (find(key))
+      co_return; // never closed, it knows of its changes itself
+    co_await other->settled.wait();
+  }
+  shard_header header;
+  header.id = key.id;
+  header.generation = key.generation;
+  header.size = size;
+  opened_shard opened;
+  opened.shard = stores_[key.tier]->inherit(header, verifier);
+  if (!opened.shard)
+    co_return;
+  auto mine = std::make_shared<place>(key);
+  shards_[key] = mine;
+  (void)co_await settle_open(mine, std::move(opened));
+}
+
 task<errc> shard_table::settle_open(std::shared_ptr<place> x, opened_shard opened) {
   if (opened.status != errc::none) {
     let_go(x, opened.status);

@@ -37,6 +37,8 @@ public:
   task<errc> create(uint16_t tier, shard_header header, active_shard*& out);
   /// Opens it unless it is open. errc::not_found when there is no such file, also while it is being removed.
   task<errc> activate(shard_key key, active_shard*& out);
+  /// Makes one active that an earlier process left unflushed at another node, without asking that: its flush does.
+  task<void> inherit(shard_key key, uint64_t size, uint64_t verifier);
   /// Checkpoints and closes; errc::unavailable when it is in use, errc::none when it was not active. `even_failed`:
   /// also one that errc::shard_failed says has lost what it should sync.
   task<errc> passivate(shard_key key, bool even_failed = false);

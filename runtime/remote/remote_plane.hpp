@@ -9,6 +9,7 @@
 #include "runtime/remote/remote_client.hpp"
 #include "runtime/remote/remote_io.hpp"
 #include "runtime/remote/remote_server_options.hpp"
+#include "runtime/remote/unsynced_book.hpp"
 
 namespace varve {
 
@@ -40,6 +41,9 @@ struct remote_plane_options {
   remote_server_options server;
   /// Times, and `random` and `direct`; all else is not looked at.
   remote_client_options client;
+
+  /// Where this node's unflushed changes at others are noted for the process after this one. Null: nowhere.
+  std::shared_ptr<unsynced_book> unsynced;
 
   /// Of other nodes' shards, on one reactor: so many may be open; one that nothing was asked of for so long, and twice
   /// that at most, is closed.

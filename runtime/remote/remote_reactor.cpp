@@ -42,6 +42,7 @@ std::vector<std::unique_ptr<shard_store>> remote_reactor::make_stores() {
       options.as = x;
       options.tier = x.name;
       options.on_open = [this] { opened(); };
+      options.unsynced = shared_->options.unsynced;
       auto made = std::make_unique<remote_store>(
         reactor_, [this, node](volume_id volume) { return client_to(node, volume); }, std::move(options));
       tiers_.push_back({made.get(), node});
@@ -81,6 +82,10 @@ void remote_reactor::serve(shard_table& shards, foreground_load& load) {
     reach(node, theirs);
   ++running_;
   start(look_after());
+}
+
+std::vector<inherited_shard> remote_reactor::inherit(volume_id volume, holder_id holder) {
+  return shared_->options.unsynced ? shared_->options.unsynced->begin(volume, holder) : std::vector<inherited_shard>{};
 }
 
 void remote_reactor::retry(const shard_key& key) {

@@ -61,6 +61,7 @@ public:
 
   std::vector<std::unique_ptr<shard_store>> make_stores() override;
   void serve(shard_table& shards, foreground_load& load) override;
+  std::vector<inherited_shard> inherit(volume_id volume, holder_id holder) override;
   void retry(const shard_key& key) override;
   void give_up_at(boot_time when) override;
   task<void> stop_serving(boot_time deadline) override;

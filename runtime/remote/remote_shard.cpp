@@ -113,13 +113,22 @@ task<errc> remote_shard::read(uint64_t offset, std::span<std::byte> into) {
   co_return errc::none;
 }
 
-void remote_shard::acknowledged(const remote::reply& x) noexcept {
+void remote_shard::clean() {
+  dirty_ = false;
+  if (std::exchange(noted_, false))
+    host_->options.unsynced->forget(noted());
+}
+
+void remote_shard::acknowledged(const remote::reply& x) {
   // Something acknowledged by an earlier boot is not flushed, and may be gone.
   if (dirty_ && dirty_boot_ != x.boot)
     lose();
   if (!dirty_)
     dirty_boot_ = x.boot;
   dirty_ = dirty_ || lost_ || x.flags & remote::flag_dirty;
+  // The sink of a move that ends with its process is nobody's.
+  if (dirty_ && !noted_ && !header_.incomplete && host_->options.unsynced)
+    noted_ = host_->options.unsynced->note(noted());
   ++changes_;
 }
 
@@ -193,7 +202,7 @@ task<errc> remote_shard::flush() {
   if (lost_)
     co_return errc::shard_failed;
   if (covered == changes_)
-    dirty_ = false;
+    clean();
   co_return errc::none;
 }
 
@@ -259,7 +268,7 @@ task<errc> remote_shard::complete(epoch fence) {
   if (lost_)
     co_return errc::shard_failed;
   if (covered == changes_)
-    dirty_ = false;
+    clean();
   if (mirrors_)
     status = co_await refresh();
   co_return status;
@@ -401,6 +410,12 @@ task<opened_shard> remote_store::open(shard_id id, generation of) {
   x.header.id = id;
   x.header.generation = of;
   co_return co_await opened(x);
+}
+
+std::unique_ptr<shard> remote_store::inherit(const shard_header& header, uint64_t verifier) {
+  auto made = std::make_unique<remote_shard>(host_, header, 0, true, verifier);
+  made->inherit();
+  return made;
 }
 
 task<errc> remote_store::remove(shard_id id, generation of) {

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "runtime/remote/remote_client.hpp"
+#include "runtime/remote/unsynced_book.hpp"
 #include "runtime/storage/checksum_table.hpp"
 #include "runtime/storage/shard_device.hpp"
 #include "runtime/storage/shard_store.hpp"
@@ -17,6 +18,8 @@ struct remote_store_options {
   /// Of each shard from its opening: see shard::mirror_sums. Takes a key with remote_rights::control. Without it `sums`
   /// is not to be asked, and every block counts as written.
   bool mirror_sums = false;
+  /// Where acknowledged changes are noted that are not flushed. Null: nowhere, nobody takes them over.
+  std::shared_ptr<unsynced_book> unsynced;
   /// Told of each opening, in the middle of it. May be empty.
   std::function<void()> on_open;
 };
@@ -71,6 +74,8 @@ public:
                bool dirty, uint64_t boot);
   ~remote_shard() override;
 
+  /// The changes are an earlier process's of this node, noted in the book.
+  void inherit() noexcept { noted_ = true; }
   /// The epoch that later requests carry: of the lease under which they are made. At first the header's fence;
   /// raised with the fences that are raised through this object.
   void hold(epoch x) noexcept override { epoch_ = x; }
@@ -123,11 +128,14 @@ private:
   task<errc> change_part(remote_request& x);
   task<errc> change_all(remote::op what, uint8_t flags, uint64_t offset, uint64_t length,
                         std::span<const std::byte> from);
-  void acknowledged(const remote::reply& x) noexcept;
+  void acknowledged(const remote::reply& x);
   void note(uint64_t offset, uint64_t length) noexcept;
   task<errc> fetch_sums(uint64_t offset, uint64_t length);
   task<errc> control(remote::op what, uint64_t argument, uint64_t argument2, uint64_t* boot = nullptr);
   void lose() noexcept;
+  /// All that was acknowledged is durable.
+  void clean();
+  inherited_shard noted() const { return {host_->options.tier, header_.id, header_.generation, dirty_boot_}; }
   block_table& table();
 
   std::shared_ptr<remote_store_host> host_;
@@ -138,6 +146,7 @@ private:
   bool mirrors_ = false;
   bool dirty_ = false;
   bool lost_ = false;
+  bool noted_ = false;      // in host_->options.unsynced
   uint64_t changes_ = 0;    // acknowledged so far
   uint64_t dirty_boot_ = 0; // the server's, when the first of those that are not flushed was acknowledged
 };
@@ -152,6 +161,7 @@ public:
   bool remote() const noexcept override { return true; }
   task<opened_shard> create(const shard_header& header) override;
   task<opened_shard> open(shard_id id, generation of) override;
+  std::unique_ptr<shard> inherit(const shard_header& header, uint64_t verifier) override;
   task<errc> remove(shard_id id, generation of) override;
   device_statistics statistics() const override { return host_->meter.statistics(host_->on.now()); }
 

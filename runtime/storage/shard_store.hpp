@@ -66,6 +66,10 @@ public:
   /// errc::not_found, errc::bad_format, errc::device_failed.
   virtual task<opened_shard> open(shard_id id, generation of) = 0;
 
+  /// Of a remote store: a shard that is not looked for now. Its storage acknowledged changes under that write verifier
+  /// which are not flushed. Null where a shard's own file tells what is not synced.
+  virtual std::unique_ptr<shard> inherit(const shard_header&, uint64_t /*verifier*/) { return nullptr; }
+
   /// Deletes a shard that is not open, durably. errc::not_found is not an error to most callers.
   virtual task<errc> remove(shard_id id, generation of) = 0;
 

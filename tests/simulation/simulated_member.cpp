@@ -128,6 +128,18 @@ std::shared_ptr<remote_plane> simulated_member::make_remote() {
   }
   with.server.boot = machine_boots_;
   with.server.volatile_boot = lives;
+  std::vector<std::byte> noted;
+  for (const auto& record : unsynced_)
+    noted.insert(noted.end(), record.begin(), record.end());
+  with.unsynced = std::make_shared<unsynced_book>(
+    machine_boots_, noted, [this, life = lives](uint64_t slot, std::span<const std::byte> record) {
+      if (life != lives)
+        return false; // of a process that is no more
+      if (unsynced_.size() <= slot)
+        unsynced_.resize(slot + 1);
+      std::copy(record.begin(), record.end(), unsynced_[slot].begin());
+      return true;
+    });
   with.server.direct = with.client.direct = false;
   with.server.random = with.client.random = seeded();
   with.listen = [this, port_of](uint32_t reactor) {
@@ -153,8 +165,10 @@ void simulated_member::crash(bool power_loss) {
   x.link->die(!power_loss);
   if (x.candidate)
     x.candidate->die();
-  if (power_loss)
+  if (power_loss) {
     ++machine_boots_;
+    unsynced_.clear();
+  }
   if (power_loss)
     disk.power_loss();
   else

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -114,6 +115,8 @@ private:
   std::unique_ptr<life> life_;
   bool paused_ = false;
   uint64_t machine_boots_ = 1;
+  /// As the file of production's: outlives the process, not the machine's power.
+  std::vector<std::array<std::byte, unsynced_book::record_bytes>> unsynced_;
 };
 
 } // namespace varve::test

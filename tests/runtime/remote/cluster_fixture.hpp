@@ -38,6 +38,8 @@ struct simulated_node {
   std::vector<std::unique_ptr<simulated_ring>> rings;
   std::vector<std::unique_ptr<reactor>> on;
   std::shared_ptr<remote_plane> remote;
+  /// The file of its unsynced_book: outlives the process, not the machine's power.
+  std::vector<std::byte> unsynced;
   std::unique_ptr<reactor_data_plane> plane;
   /// Sessions at other nodes' reactors: whether open, by (node, theirs, own).
   std::map<std::tuple<std::string, uint32_t, uint32_t>, remote_session_state> sessions;
@@ -134,6 +136,14 @@ struct cluster_fixture {
     options.connect = [this, from = x.name](const std::string& to, uint16_t port) {
       return network.connect(wire_name(from, to, port));
     };
+    options.unsynced = std::make_shared<unsynced_book>(
+      x.boot, x.unsynced, [&x, life = x.life](uint64_t slot, std::span<const std::byte> record) {
+        if (life != x.life)
+          return false;
+        x.unsynced.resize(std::max<size_t>(x.unsynced.size(), (slot + 1) * record.size()));
+        std::copy(record.begin(), record.end(), x.unsynced.begin() + static_cast<ptrdiff_t>(slot * record.size()));
+        return true;
+      });
     std::string problem;
     x.remote = remote_plane::make(options, problem);
     x.remote->on_session([&x](std::string at, uint32_t theirs, uint32_t own, remote_session_state state) {
@@ -163,6 +173,7 @@ struct cluster_fixture {
     if (power) {
       x.disk.power_loss();
       ++x.boot;
+      x.unsynced.clear();
     } else {
       x.disk.kill();
     }
@@ -245,9 +256,10 @@ struct cluster_fixture {
     return x;
   }
   void open(const std::string& at, volume_id volume, uint64_t size = 16 * shard_size,
-            std::chrono::nanoseconds error_after = 0s) {
+            std::chrono::nanoseconds error_after = 0s, holder_id holder = {}) {
     port_options options;
     options.volume = volume;
+    options.holder = holder == holder_id{} ? holder_id{1000 + ++holders} : holder;
     options.name = "vm" + std::to_string(volume.value());
     options.size_bytes = size;
     options.shard_size = shard_size;
@@ -432,6 +444,7 @@ struct cluster_fixture {
   bool keeping = true;
   bool granting = true;
   uint64_t keys = 0;
+  uint64_t holders = 0;
   session_key last_key;
   std::map<std::pair<std::string, std::string>, std::pair<uint64_t, uint64_t>> known;
   std::map<shard_id, home> homes;

@@ -287,6 +287,7 @@ struct flushing_cluster : chaos_cluster {
       auto close = [](data_plane& plane, auto done) { plane.close_port(volume_id{7}, false, done); };
       (void)co_await ask("a", close);
       auto options = ports["a"].back();
+      options.holder = holder_id{1000 + ++holders}; // another VM
       auto open_again = [options](data_plane& plane, auto done) { plane.open_port(options, done); };
       (void)co_await ask("a", open_again);
       // Whatever is there now is what later flushes answer for.
