@@ -41,6 +41,13 @@ inline const char* to_string(term_limit x) noexcept {
   return "unknown";
 }
 
+/// Whether leases of two holders may stand beside each other on one shard.
+constexpr bool compatible(lease_mode a, lease_mode b) noexcept {
+  if (a == lease_mode::migration || b == lease_mode::migration)
+    return a != b;
+  return a == lease_mode::read && b == lease_mode::read;
+}
+
 /// Asks for leases on a range of shards of one volume, for one holder.
 struct lease_request {
   holder_id holder;

@@ -12,13 +12,6 @@
 
 namespace varve {
 
-/// Whether leases of two holders may stand beside each other on one shard.
-constexpr bool compatible(lease_mode a, lease_mode b) noexcept {
-  if (a == lease_mode::migration || b == lease_mode::migration)
-    return a != b;
-  return a == lease_mode::read && b == lease_mode::read;
-}
-
 /// One lease as the manager knows it.
 struct lease_row {
   lease_id id;

@@ -80,6 +80,8 @@ void tier_ledger::record(const lease_grant& x, boot_time now) {
   auto [at, is_new] = of.grants.insert_or_assign(x.home.id, held{x.id, x.home.of, x.fence, x.manager, x.mode, x.limit});
   if (is_new)
     ++lease_counts_[x.home.id];
+  if (lease_counts_[x.home.id] > 1)
+    give_way(x, now);
   if (x.mode == lease_mode::migration)
     moving_.insert(x.home.id);
   if (auto* row = find(x.home.id, x.home.of)) {
@@ -201,6 +203,25 @@ std::vector<tier_ledger::key> tier_ledger::idle(boot_time now, caf::timespan idl
     if (row.active && !row.incomplete && !leased(id.first) && now - row.last_used >= idle)
       result.push_back(id);
   return result;
+}
+
+void tier_ledger::give_way(const lease_grant& to, boot_time now) {
+  for (auto at = holders_.begin(); at != holders_.end();) {
+    auto& [holder, x] = *at;
+    auto mine = x.grants.find(to.home.id);
+    if (holder == to.holder || mine == x.grants.end() || compatible(mine->second.mode, to.mode)) {
+      ++at;
+      continue;
+    }
+    if (to.mode == lease_mode::read) {
+      mine->second.mode = lease_mode::read;
+      ++at;
+      continue;
+    }
+    forget(to.home.id, mine->second.mode, now);
+    x.grants.erase(mine);
+    at = x.grants.empty() ? holders_.erase(at) : std::next(at);
+  }
 }
 
 void tier_ledger::forget(shard_id id, lease_mode mode, boot_time now) {

@@ -117,6 +117,9 @@ private:
   };
 
   void forget(shard_id id, lease_mode mode, boot_time now);
+  /// What others have beside a grant that it excludes: the manager has ended or lowered it, and what it said of that
+  /// may be lost.
+  void give_way(const lease_grant& to, boot_time now);
 
   uint64_t capacity_bytes_;
   uint64_t allocated_bytes_ = 0;

@@ -153,6 +153,31 @@ BOOST_AUTO_TEST_CASE(a_shard_is_held_until_its_last_holder_lets_go) {
   BOOST_TEST(ledger.mode_of(shard(1)) == "");
 }
 
+BOOST_AUTO_TEST_CASE(a_grant_ends_what_it_excludes_and_was_not_heard_to_end) {
+  tier_ledger ledger{1000};
+  ledger.put(shard(1), generation{1}, row(0));
+  ledger.record(grant(1, home(1)), 0s);
+  ledger.record(grant(1, home(2)), 0s);
+  ledger.record(grant(2, home(1), 0, 10s, lease_mode::migration), 0s);
+  ledger.record(grant(3, home(1)), 1s);
+  // A migration's stands beside any; and what is not of this shard is nobody's concern.
+  const auto left = ledger.inventory(1s);
+  BOOST_REQUIRE(left.size() == 3u);
+  BOOST_TEST((left[0].holder == holder_id{2} && left[0].mode == lease_mode::migration));
+  BOOST_TEST((left[1].holder == holder_id{3} && left[1].mode == lease_mode::write));
+  BOOST_TEST((left[2].holder == holder_id{1} && left[2].home.id == shard(2)));
+  // Others read beside a writer that has been lowered.
+  ledger.record(grant(4, home(1), 0, 10s, lease_mode::read), 1s);
+  const auto lowered = ledger.inventory(1s);
+  BOOST_REQUIRE(lowered.size() == 4u);
+  BOOST_TEST((lowered[1].holder == holder_id{3} && lowered[1].mode == lease_mode::read));
+  BOOST_TEST((lowered[2].holder == holder_id{4} && lowered[2].mode == lease_mode::read));
+  ledger.release(holder_id{2}, shard(1), 1, 1s);
+  ledger.release(holder_id{3}, shard(1), 1, 1s);
+  ledger.release(holder_id{4}, shard(1), 1, 1s);
+  BOOST_TEST(!ledger.leased(shard(1)));
+}
+
 BOOST_AUTO_TEST_CASE(a_release_ends_a_range_of_one_volume) {
   tier_ledger ledger{1000};
   for (uint64_t i = 0; i < 5; ++i)
