@@ -156,7 +156,7 @@ void lease_manager_state::finish_renewal(uint64_t id) {
   const auto runs = table_.renew(x.holder, {}, context_->now(), {}, options.term_sensitive, options.drift_bound);
   lease_renewal result;
   result.renewed = x.renewed + runs.leases;
-  if (result.renewed == 0 && x.gaps.empty()) {
+  if (result.renewed == 0 && x.gaps.empty() && inventory_open_.empty()) {
     x.promise.deliver(make_error(errc::not_found, "holder " + std::to_string(x.holder.value()) + " has no leases"));
     return;
   }
@@ -165,6 +165,9 @@ void lease_manager_state::finish_renewal(uint64_t id) {
     context_->publish("LEASES_NOT_RENEWED",
                       "holder " + std::to_string(x.holder.value()) + ", tier " + gap.tier + ": " + gap.why);
   result.gaps = std::move(x.gaps);
+  // What an earlier manager granted there nobody has renewed, and this one counts on its end.
+  for (const auto& tier : inventory_open_)
+    result.gaps.push_back({tier, "what is leased there is not known yet"});
   // Runs are of no tier. With a gap the holder extends none of them.
   if (runs.held_back > 0)
     result.gaps.push_back({"", "runs are asked back"});

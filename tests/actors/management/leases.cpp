@@ -399,6 +399,25 @@ BOOST_AUTO_TEST_CASE(a_tier_that_does_not_tell_what_is_outstanding_gets_no_grant
   BOOST_TEST(one(acquire(ann, 0, lease_mode::write)).home.exists());
 }
 
+BOOST_AUTO_TEST_CASE(what_a_new_manager_does_not_know_of_is_not_extended) {
+  acquire(ann, 0, lease_mode::write);
+  acquire(ann, 100, lease_mode::read); // a run, which no storage knows of
+  tier().silent = true;
+  restart_manager();
+  advance(46s); // it does not wait for that tier any longer
+  BOOST_REQUIRE(acquire(ann, 200, lease_mode::read));
+  auto x = ask<lease_renewal>(manager, atom::renew_v, ann);
+  BOOST_REQUIRE(x);
+  // Its holder may have leases there: nobody has renewed those.
+  BOOST_REQUIRE(x->gaps.size() == 1u);
+  BOOST_TEST(x->gaps.front().tier == "fast");
+  tier().silent = false;
+  advance(10s);
+  x = ask<lease_renewal>(manager, atom::renew_v, ann);
+  BOOST_REQUIRE(x);
+  BOOST_TEST(x->gaps.empty());
+}
+
 BOOST_AUTO_TEST_CASE(a_manager_that_has_been_replaced_ends) {
   restart_manager();
   advance(1s);
