@@ -35,6 +35,7 @@ void route_table::set(uint64_t index, route_entry entry) {
   old = entry;
   old.exists = true;
   old.extensions = extensions_;
+  soonest_ = std::min(soonest_, entry.valid_until);
 }
 
 void route_table::set_absent(uint64_t first, uint64_t count, boot_time valid_until) {
@@ -43,6 +44,7 @@ void route_table::set_absent(uint64_t first, uint64_t count, boot_time valid_unt
   drop(first, count);
   const auto end = count > ~first ? ~uint64_t{0} : first + count;
   absent_[first] = {end, valid_until, extensions_};
+  soonest_ = std::min(soonest_, valid_until);
 }
 
 void route_table::drop(uint64_t first, uint64_t count) {
@@ -72,13 +74,22 @@ void route_table::drop_all() {
   absent_.clear();
 }
 
-void route_table::extend(boot_time valid_until) noexcept {
+void route_table::extend(boot_time valid_until, boot_time now) {
+  // Only then may anything have ended that an extension would hold for.
+  if (soonest_ <= now || extended_until_ <= now)
+    mark_ended(now);
   // An extension that ends before an earlier one is not taken: entries set since then were not promised that much.
   if (valid_until <= extended_until_)
     return;
   // Entries are not walked (there may be millions): those set up to now have another count than `extensions_`.
   extended_until_ = valid_until;
   ++extensions_;
+  soonest_ = boot_time::max();
+}
+
+void route_table::mark_ended(boot_time now) {
+  for_each(0, ~uint64_t{0}, [&](uint64_t, route_entry& x) { x.ended = !valid(x, now); });
+  std::erase_if(absent_, [&](auto& x) { return !holds(x.second.valid_until, x.second.extensions, now); });
 }
 
 size_t route_table::footprint_bytes() const noexcept {

@@ -23,6 +23,9 @@ struct route_entry {
   uint16_t tier = 0;
   bool exists = false;
   bool writable = false;
+  /// It was over when others were extended: no later extension holds for it. It stays, since who drops it may have to
+  /// wait for what is inside its shard.
+  bool ended = false;
 };
 
 /// The routes of one volume: existing shards in pages of 256 entries below a sparse root, shards that were never
@@ -49,7 +52,9 @@ public:
     return entry.exists ? &entry : nullptr;
   }
 
-  bool valid(const route_entry& x, boot_time now) const noexcept { return holds(x.valid_until, x.extensions, now); }
+  bool valid(const route_entry& x, boot_time now) const noexcept {
+    return !x.ended && holds(x.valid_until, x.extensions, now);
+  }
 
   /// Where the run of absent shards ends that `index` lies in under a valid route; `index` itself when it lies in none.
   uint64_t absent_until(uint64_t index, boot_time now) const noexcept;
@@ -59,8 +64,8 @@ public:
   void drop(uint64_t first, uint64_t count);
   void drop_all();
 
-  /// Every route that is there now holds until then, at least.
-  void extend(boot_time valid_until) noexcept;
+  /// Every route that holds now does so until then, at least. What is over is not revived.
+  void extend(boot_time valid_until, boot_time now);
 
   /// Calls `f(index, entry)` for the existing shards of a range.
   template <class F>
@@ -95,11 +100,14 @@ private:
   bool holds(boot_time until, uint32_t extensions, boot_time now) const noexcept {
     return now < until || (extensions != extensions_ && now < extended_until_);
   }
+  void mark_ended(boot_time now);
   void erase(uint64_t index) noexcept;
   void punch(uint64_t first, uint64_t end);
 
   std::vector<std::unique_ptr<directory>> root_;
   std::map<uint64_t, absent_run> absent_; // by first index; disjoint
+  /// When the first of what was set since the last extension ends.
+  boot_time soonest_ = boot_time::max();
   boot_time extended_until_{0};
   uint32_t extensions_ = 0;
 };

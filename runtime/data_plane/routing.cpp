@@ -396,7 +396,7 @@ task<void> volume_port::drop_routes(shard_index first, uint64_t count) {
 }
 
 void volume_port::extend_routes(boot_time valid_until) {
-  routes_.extend(valid_until);
+  routes_.extend(valid_until, reactor_.now());
   resume(unpark(errc::none, [this](auto& x) { return x.why == reach::needs_route && routed(x.index, x.how); }));
 }
 

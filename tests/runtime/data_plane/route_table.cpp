@@ -30,15 +30,37 @@ BOOST_AUTO_TEST_CASE(an_extension_holds_for_what_is_there_and_not_for_what_comes
   route_table table;
   table.set(1, entry_until(10s));
   table.set_absent(100, 50, 10s);
-  table.extend(20s);
+  table.extend(20s, 1s);
   table.set(2, entry_until(10s));
   BOOST_TEST(table.valid(*table.find(1), 15s));
   BOOST_TEST(!table.valid(*table.find(2), 15s));
   BOOST_TEST(table.absent_until(100, 15s) == 150u);
   // Ends before one that was promised to others: not taken, and nothing is shortened.
-  table.extend(12s);
+  table.extend(12s, 11s);
   BOOST_TEST(table.valid(*table.find(1), 15s));
   BOOST_TEST(!table.valid(*table.find(2), 15s));
+}
+
+BOOST_AUTO_TEST_CASE(an_extension_revives_nothing) {
+  route_table table;
+  table.set(1, entry_until(10s));
+  table.set_absent(100, 50, 10s);
+  table.set(2, entry_until(30s));
+  table.extend(40s, 10s); // said by who does not know of those
+  BOOST_TEST(!table.valid(*table.find(1), 11s));
+  BOOST_TEST(table.absent_until(100, 11s) == 100u);
+  BOOST_TEST(table.valid(*table.find(2), 39s));
+  // Nor does a later one, nor one after a gap.
+  table.extend(50s, 20s);
+  BOOST_TEST(!table.valid(*table.find(1), 21s));
+  table.extend(90s, 60s);
+  BOOST_TEST(!table.valid(*table.find(1), 61s));
+  BOOST_TEST(!table.valid(*table.find(2), 61s));
+  table.set(1, entry_until(65s));
+  table.set_absent(100, 50, 65s);
+  table.extend(99s, 64s);
+  BOOST_TEST(table.valid(*table.find(1), 98s));
+  BOOST_TEST(table.absent_until(100, 98s) == 150u);
 }
 
 BOOST_AUTO_TEST_CASE(a_shard_that_comes_to_be_is_cut_out_of_the_run_of_absent_ones) {
