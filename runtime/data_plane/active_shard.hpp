@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "runtime/data_plane/data_plane.hpp"
 #include "runtime/data_plane/route_table.hpp"
@@ -30,6 +31,9 @@ inline constexpr bool fencing = false;
 #else
 inline constexpr bool fencing = true;
 #endif
+
+/// Who changes a shard by this node's own ports.
+inline constexpr uint64_t changed_here = ~uint64_t{0};
 
 /// A shard that is open, with its gate. Requests are counted in and out; closing the gate keeps new ones out (they
 /// park at their port), draining waits until those inside have left.
@@ -62,6 +66,15 @@ struct active_shard {
     if (--in_flight == 0 && draining)
       quiet.set();
   }
+  /// Somebody changes it: a host, by a number that is its own.
+  void change_by(uint64_t who) noexcept {
+    if (std::exchange(changer, who) != who)
+      ++turn;
+  }
+  /// Whether others have changed it since `who` saw that turn. Of a turn before it was opened nothing is known: no.
+  bool changed_since(uint64_t seen, uint64_t who) const noexcept {
+    return seen >= opened_turn && turn > seen + (changer == who);
+  }
   /// What keeps the shard open without being a request: a flush, a check, a move.
   void use() noexcept { ++users; }
   void unuse() {
@@ -82,6 +95,9 @@ struct active_shard {
   bool touched = true;
   /// By another node, since it was last synced for the end of such a session.
   bool changed_remotely = false;
+  /// Counts on from the time of its opening, so that no two openings have turns in common; see shard::turn.
+  uint64_t turn = 0, opened_turn = 0;
+  uint64_t changer = 0;
   /// Set while a move mirrors what is changed here.
   change_follower* follower = nullptr;
   uint32_t draining = 0;

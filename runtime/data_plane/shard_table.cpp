@@ -111,6 +111,7 @@ task<errc> shard_table::settle_open(std::shared_ptr<place> x, opened_shard opene
   x->store = stores_[x->key.tier].get();
   x->shard = std::move(opened.shard);
   x->header = &x->shard->header();
+  x->turn = x->opened_turn = static_cast<uint64_t>(reactor_.now().count());
   // A shard that recovery found acknowledged but unsynced data in is its port's to flush.
   x->settled.set();
   watcher_.retry(x->key);

@@ -157,6 +157,7 @@ bool volume_port::fast_write(block_request& x) {
   auto status = errc::none;
   if (!shard->shard->try_write(x.offset & (options_.shard_size - 1), x.payload.first(x.length), status))
     return false;
+  shard->change_by(changed_here);
   if (status == errc::none)
     unsynced_.add(*shard);
   ++shard->writes;
@@ -213,6 +214,7 @@ task<void> volume_port::lane(block_request& x, split& of) {
 task<errc> volume_port::serve_piece(block_request& x, uint64_t offset, uint64_t length, boot_time since) {
   const auto index = offset >> shard_bits_;
   const auto how = access_of(x);
+  unsure_change unsure;
   for (unsigned refusals = 0;;) {
     active_shard* shard = nullptr;
     switch (look_up(index, how, shard)) {
@@ -233,12 +235,17 @@ task<errc> volume_port::serve_piece(block_request& x, uint64_t offset, uint64_t 
       co_return errc::none;
     }
     const auto key = shard->key;
-    auto status = co_await on_shard(x, *shard, offset, length);
+    auto status = errc::none;
+    if (x.op != block_op::read)
+      status = co_await before_change(*shard, unsure);
+    if (status == errc::none)
+      status = co_await on_shard(x, *shard, offset, length);
     if (x.op != block_op::read && status == errc::none) {
       unsynced_.add(*shard);
       if (x.fua)
         status = co_await unsynced_.flush_one(*shard);
     }
+    unsure.maybe_made |= unsure.turn != 0 && (status == errc::unavailable || status == errc::timed_out);
     shard->leave(); // it may be gone
     if (status == errc::none)
       co_return status;
@@ -246,6 +253,24 @@ task<errc> volume_port::serve_piece(block_request& x, uint64_t offset, uint64_t 
     if (!retry)
       co_return status;
   }
+}
+
+/// Of a change that may have been made at another node tells that node so; of one that was not asked for yet notes
+/// whose turn it is.
+task<errc> volume_port::before_change(active_shard& shard, unsure_change& x) {
+  if (!shard.store->remote()) {
+    shard.change_by(changed_here);
+    co_return errc::none;
+  }
+  if (x.maybe_made) {
+    shard.shard->repeat(x.turn);
+    co_return errc::none;
+  }
+  auto status = errc::none;
+  if (shard.shard->turn() == 0)
+    status = co_await shard.shard->look();
+  x.turn = status == errc::none ? shard.shard->turn() : 0;
+  co_return status;
 }
 
 task<errc> volume_port::on_shard(block_request& x, active_shard& shard, uint64_t offset, uint64_t length) {

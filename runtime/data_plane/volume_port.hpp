@@ -79,6 +79,12 @@ private:
   struct parked_request;
   class parking;
   struct split;
+  /// A change on its way to another node's shard.
+  struct unsure_change {
+    /// Of the shard, before it was first asked for; see shard::turn.
+    uint64_t turn = 0;
+    bool maybe_made = false;
+  };
 
   static access access_of(const block_request& x) noexcept;
 
@@ -113,6 +119,7 @@ private:
   task<errc> serve_all(block_request& x, boot_time since);
   task<errc> serve_piece(block_request& x, uint64_t offset, uint64_t length, boot_time since);
   task<void> lane(block_request& x, split& of);
+  task<errc> before_change(active_shard& shard, unsure_change& x);
   task<errc> on_shard(block_request& x, active_shard& shard, uint64_t offset, uint64_t length);
   task<void> serve_flush(block_request& x, boot_time since);
   void observe(const block_request& x);

@@ -147,6 +147,7 @@ void remote_client::take_back() {
   for (auto* x : all) {
     release_slot(*x);
     x->replied = false;
+    x->sent_before = true;
     ++counters_.sent_again;
     waiting_.push_front(*x);
   }
@@ -221,7 +222,7 @@ void remote_client::submit(remote_request& x) {
          (x.into.empty() || x.into.size() == x.header.length));
   x.since = reactor_.now();
   x.attempts = 0;
-  x.in_batch = x.replied = false;
+  x.in_batch = x.replied = x.sent_before = false;
   x.answer.clear();
   ++counters_.requests;
   if (closing_)

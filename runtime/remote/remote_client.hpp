@@ -78,6 +78,8 @@ struct remote_request {
   unsigned attempts = 0;
   bool in_batch = false; // the socket may still read what it refers to
   bool replied = false;
+  /// Over a session that ended without an answer.
+  bool sent_before = false;
   std::byte few_sums[16];
   std::vector<std::byte> many_sums;
 };

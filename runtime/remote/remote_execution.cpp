@@ -57,7 +57,7 @@ void remote_connection::execute(incoming_request& x) {
 /// What needs no waiting, as a volume_port does it.
 bool remote_connection::at_once(incoming_request& x) {
   const auto& header = x.header;
-  if (header.op != remote::op::read && (header.op != remote::op::write || header.flags))
+  if (header.op != remote::op::read && (header.op != remote::op::write || header.flags || header.argument))
     return false;
   auto* shard = server_.shards_.find({header.tier, header.id, header.generation});
   if (!shard)
@@ -80,6 +80,8 @@ bool remote_connection::at_once(incoming_request& x) {
     if (!shard->shard->try_write(header.offset, from, status))
       return false;
     ++shard->writes;
+    shard->change_by(initiator_);
+    x.reply.argument = shard->turn;
     shard->changed_remotely = true;
     shard->written_bytes += header.length;
     server_.counters_.written_bytes += header.length;
@@ -95,6 +97,7 @@ bool remote_connection::at_once(incoming_request& x) {
   ++shard->reads;
   shard->read_bytes += header.length;
   server_.counters_.read_bytes += header.length;
+  x.reply.argument = shard->turn;
   if (status == errc::none) {
     x.data_bytes = header.length;
     const auto blocks = remote::blocks_of(header.offset, header.length);
@@ -136,6 +139,8 @@ task<errc> remote_connection::on_shard(incoming_request& x) {
     status = errc::invalid_argument;
   else
     status = co_await data(x, *shard);
+  if (x.header.op <= remote::op::write_zeroes)
+    x.reply.argument = shard->turn;
   x.reply.flags |= shard->shard->dirty() ? remote::flag_dirty : 0;
   if (passes)
     shard->unuse();
@@ -301,6 +306,10 @@ task<errc> remote_connection::data(incoming_request& x, active_shard& shard) {
 task<errc> remote_connection::change(incoming_request& x, active_shard& shard) {
   const auto& header = x.header;
   auto& storage = *shard.shard;
+  // It may have been made before: again it would undo what others did since.
+  if (header.argument && shard.changed_since(header.argument, initiator_))
+    co_return errc::conflict;
+  shard.change_by(initiator_);
   shard.changed_remotely = true;
   if (header.op == remote::op::trim)
     co_return co_await storage.trim(header.offset, header.length);
@@ -376,7 +385,8 @@ task<errc> remote_connection::control(incoming_request& x, const shard_key& key)
     shards.open_gate(*shard);
     break;
   }
-  default: break; // activate, look
+  case remote::op::look: x.reply.argument = shard->turn; break;
+  default: break; // activate
   }
   if (status == errc::none)
     summarize(x, *shard);

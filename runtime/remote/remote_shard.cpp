@@ -12,6 +12,11 @@ bool aligned(uint64_t x) noexcept {
   return x % block_size == 0;
 }
 
+/// Those of a VM.
+bool changes(remote::op x) noexcept {
+  return x == remote::op::write || x == remote::op::trim || x == remote::op::write_zeroes;
+}
+
 /// What the far end says of a shard, if that can be.
 bool load_sound(const std::vector<std::byte>& from, shard_id id, shard_header& x, uint64_t& allocated_bytes) {
   if (from.size() != remote::summary_bytes)
@@ -75,6 +80,11 @@ task<errc> remote_shard::ask(remote_request& x) {
   // Its node does not have the tier: for a flush that may change; all else is asked where the shard is now.
   if (status == errc::not_found)
     status = x.header.op == remote::op::flush ? errc::unavailable : errc::shard_moved;
+  // Refused now, it may have been made over the session before.
+  if ((status == errc::stale_epoch || status == errc::shard_moved) && x.sent_before && changes(x.header.op))
+    status = errc::unavailable;
+  if (status == errc::none && (changes(x.header.op) || x.header.op == remote::op::read))
+    turn_ = std::max(turn_, x.reply.argument);
   if (status == errc::checksum_mismatch) {
     host_->meter.count_mismatch();
     if (host_->options.as.on_mismatch)
@@ -158,9 +168,11 @@ task<errc> remote_shard::change_part(remote_request& x) {
 task<errc> remote_shard::change_all(remote::op what, uint8_t flags, uint64_t offset, uint64_t length,
                                     std::span<const std::byte> from) {
   const auto step = from.empty() ? length : remote::payload_bytes_max;
+  const auto repeats = std::exchange(repeats_, 0);
   for (const auto end = offset + length; offset < end;) {
     auto x = request(what, offset, std::min<uint64_t>(end - offset, step));
     x.header.flags = flags;
+    x.header.argument = repeats;
     if (!from.empty()) {
       x.from = from.first(x.header.length);
       from = from.subspan(x.header.length);
@@ -220,6 +232,14 @@ void remote_shard::extents(uint64_t offset, uint64_t length, std::vector<shard_e
 }
 
 // -- control
+
+task<errc> remote_shard::look() {
+  auto x = request(remote::op::look);
+  const auto status = co_await ask(x);
+  if (status == errc::none)
+    turn_ = std::max(turn_, x.reply.argument);
+  co_return status;
+}
 
 task<errc> remote_shard::control(remote::op what, uint64_t argument, uint64_t argument2, uint64_t* boot) {
   auto x = request(what);

@@ -78,7 +78,13 @@ public:
   void inherit() noexcept { noted_ = true; }
   /// The epoch that later requests carry: of the lease under which they are made. At first the header's fence;
   /// raised with the fences that are raised through this object.
-  void hold(epoch x) noexcept override { epoch_ = x; }
+  void hold(epoch x) noexcept override {
+    epoch_ = x;
+    turn_ = 0;
+  }
+  uint64_t turn() const noexcept override { return turn_; }
+  task<errc> look() override;
+  void repeat(uint64_t turn) noexcept override { repeats_ = turn; }
   /// Fetches all sums (with mirror_sums).
   task<errc> refresh();
   /// Changes that were acknowledged, and not flushed before the server's boot id changed, may be gone. From then on
@@ -146,7 +152,9 @@ private:
   bool mirrors_ = false;
   bool dirty_ = false;
   bool lost_ = false;
-  bool noted_ = false;      // in host_->options.unsynced
+  bool noted_ = false; // in host_->options.unsynced
+  uint64_t turn_ = 0;
+  uint64_t repeats_ = 0;    // the next change does
   uint64_t changes_ = 0;    // acknowledged so far
   uint64_t dirty_boot_ = 0; // the server's, when the first of those that are not flushed was acknowledged
 };

@@ -59,6 +59,18 @@ public:
   /// The epoch of the lease under which later requests are made. For a shard at another node, which checks it there.
   virtual void hold(epoch) noexcept {}
 
+  // A change that another node has not answered may have been made or not. Made again when others have changed the
+  // same bytes meanwhile, it would undo what they did.
+
+  /// Of a shard at another node: rises whenever another host than before changes it. As last heard since `hold`; 0: not
+  /// heard yet.
+  virtual uint64_t turn() const noexcept { return 0; }
+  /// Asks for it.
+  virtual task<errc> look() { co_return errc::none; }
+  /// The next change was begun before, at that turn (0: it is not known), and may have been made: errc::conflict, and
+  /// nothing is done, if others have changed the shard since.
+  virtual void repeat(uint64_t) noexcept {}
+
   // -- data ------------------------------------------------------------------------------------------------------
 
   /// Any alignment. errc::checksum_mismatch when a block is not what was written (also after a second look under a

@@ -8,7 +8,7 @@ namespace {
 
 class forgetful_shard final : public shard {
 public:
-  forgetful_shard(planted_bug bug, std::unique_ptr<shard> on) : bug_(bug), on_(std::move(on)) { look(); }
+  forgetful_shard(planted_bug bug, std::unique_ptr<shard> on) : bug_(bug), on_(std::move(on)) { notice(); }
 
   const shard_header& header() const noexcept override { return header_; }
   void hold(epoch x) noexcept override { on_->hold(x); }
@@ -38,18 +38,18 @@ public:
   task<errc> raise_fence(epoch to) override {
     if (bug_ == planted_bug::epoch_not_persisted) {
       remembered_ = std::max(remembered_, to);
-      look();
+      notice();
     }
     co_return errc::none;
   }
   task<errc> seal(migration_id by, generation replaced_by) override {
     auto status = co_await on_->seal(by, replaced_by);
-    look();
+    notice();
     co_return status;
   }
   task<errc> complete(epoch fence) override {
     auto status = co_await on_->complete(fence);
-    look();
+    notice();
     co_return status;
   }
   task<uint64_t> verify(uint64_t offset, uint64_t length, errc& status) override {
@@ -68,7 +68,7 @@ public:
   const block_sums& sums() const noexcept override { return on_->sums(); }
 
 private:
-  void look() {
+  void notice() {
     header_ = on_->header();
     header_.fence = std::max(header_.fence, remembered_);
   }

@@ -162,6 +162,61 @@ BOOST_FIXTURE_TEST_CASE(what_has_moved_meanwhile_is_durable_there, successor_fix
   BOOST_TEST(read("a", vm, 0, 4096) == 1);
 }
 
+/// Of a change at node b whose answer is lost, with the lease; `meanwhile` is what others do until it is back.
+struct unanswered_fixture : cluster_fixture {
+  static constexpr shard_id shard{vm, shard_index{0}};
+
+  unanswered_fixture() {
+    open("a", vm);
+    open("b", vm);
+    BOOST_TEST((write("a", vm, 0, 4096, 1) == errc::none));
+  }
+  template <class F>
+  errc repeated(F meanwhile) {
+    // The first of its lease: what was heard under one before does not count.
+    node("a").plane->set_routes(vm, {route_to(shard)});
+    wire("a", "b").deaf = true;
+    io x{block_op::write, 0, 4096, 2};
+    submit("a", vm, x);
+    world.advance(100ms);
+    BOOST_TEST(!x.done);
+    BOOST_TEST((raise_fence(shard) == errc::none));
+    granting = false;
+    node("b").plane->set_routes(vm, {route_to(shard)});
+    BOOST_TEST(read("b", vm, 0, 4096) == 2); // it was made
+    meanwhile();
+    wire("a", "b").deaf = false;
+    wire("a", "b").cut();
+    wire("a", "b").release();
+    granting = true;
+    BOOST_TEST(finish(x, 1min));
+    return x.status;
+  }
+};
+
+BOOST_FIXTURE_TEST_CASE(an_unanswered_change_is_not_made_again_over_that_of_another, unanswered_fixture) {
+  const auto status = repeated([this] { BOOST_TEST((write("b", vm, 0, 4096, 3) == errc::none)); });
+  BOOST_TEST((status == errc::conflict), to_string(status));
+  BOOST_TEST(read("b", vm, 0, 4096) == 3);
+  // What is begun later is a change of its own.
+  BOOST_TEST((write("a", vm, 0, 4096, 4) == errc::none));
+  BOOST_TEST(read("b", vm, 0, 4096) == 4);
+}
+
+BOOST_FIXTURE_TEST_CASE(an_unanswered_change_is_made_again_where_others_have_only_read, unanswered_fixture) {
+  BOOST_TEST((repeated([] {}) == errc::none));
+  BOOST_TEST(read("b", vm, 0, 4096) == 2);
+}
+
+BOOST_FIXTURE_TEST_CASE(an_unanswered_change_is_made_again_by_a_storage_that_was_started_anew, unanswered_fixture) {
+  // Who has changed what before that it does not know; the VM is not to fail for it.
+  const auto status = repeated([this] {
+    kill(node("b"));
+    boot(node("b"));
+  });
+  BOOST_TEST((status == errc::none));
+}
+
 BOOST_AUTO_TEST_CASE(a_book_is_read_as_it_was_written) {
   records file;
   {
