@@ -95,9 +95,6 @@ BOOST_AUTO_TEST_CASE(two_hosts_may_use_a_volume_over_a_bad_network) {
   run_seeds(30, {.pauses = true, .partitions = true, .one_way = true, .etcd_cuts = true, .shared = true}, 600s);
 }
 
-// Disabled is what finds something that is to be mended first: asked for by name
-// (--run_test=cluster_simulation_/NAME), and with VARVE_SEEDS for other seeds.
-
 BOOST_AUTO_TEST_CASE(nodes_may_die) {
   run_seeds(60, {.crashes = true}, 600s);
 }
@@ -126,7 +123,7 @@ BOOST_AUTO_TEST_CASE(messages_may_be_lost_repeated_or_out_of_order) {
   run_seeds(20, {.rough_control = true}, 600s);
 }
 
-BOOST_AUTO_TEST_CASE(everything_at_once, *boost::unit_test::disabled()) {
+BOOST_AUTO_TEST_CASE(everything_at_once) {
   run_seeds(200, cluster_faults::all(), 600s);
 }
 
