@@ -317,6 +317,9 @@ std::string varved_node::metrics() {
   // What a manager keeps is told once: by the node that manages.
   if (config_.roles.manager && !stands_by()) {
     x.status = ask<node_status>([this](auto done) { gateway_->status(std::move(done)); });
+    if (in_cluster())
+      if (auto view = ask<cluster_view>([this](auto done) { gateway_->cluster_status(std::move(done)); }))
+        x.members = std::move(view->members);
     x.volumes = ask<std::vector<volume_info>>([this](auto done) { gateway_->volume_list(std::move(done)); });
     x.leases = ask<std::vector<lease_info>>([this](auto done) {
                  gateway_->lease_list({}, std::move(done));
@@ -335,6 +338,13 @@ std::string varved_node::metrics() {
   plane_->port_counters([counted](std::map<volume_id, volume_counters> all) { counted->set_value(std::move(all)); });
   if (counters.wait_for(2s) == std::future_status::ready)
     x.counters = counters.get();
+  if (remote_) {
+    auto told = std::make_shared<std::promise<remote_plane_counters>>();
+    auto between = told->get_future();
+    remote_->counters([told](remote_plane_counters all) { told->set_value(all); });
+    if (between.wait_for(2s) == std::future_status::ready)
+      x.remote = between.get();
+  }
   x.rpc_connections = rpc_->connections();
   std::lock_guard guard{metrics_mutex_};
   return metrics_.render(x);

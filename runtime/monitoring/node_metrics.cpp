@@ -260,7 +260,56 @@ std::string node_metrics::render(const node_snapshot& x) {
     m.sample(count.sum(), {{"type", type}});
   m.gauge("varve_rpc_connections", "Clients of the RPC.");
   m.sample(x.rpc_connections);
+  render_cluster(m, x);
   return m.text();
+}
+
+void node_metrics::render_cluster(metrics_text& m, const node_snapshot& x) {
+  if (!x.members.empty()) {
+    std::map<std::string, uint64_t> states;
+    for (auto state : {member_state::unknown, member_state::up, member_state::suspect, member_state::down})
+      states[to_string(state)] = 0;
+    for (const auto& node : x.members)
+      ++states[to_string(node.state)];
+    m.gauge("varve_cluster_nodes", "Nodes by state, as this manager hears them.");
+    for (const auto& [state, count] : states)
+      m.sample(count, {{"state", state}});
+  }
+  if (!x.remote)
+    return;
+  const auto& r = *x.remote;
+  m.gauge("varve_remote_sessions", "Open sessions of the data path: of other nodes here, and of this one elsewhere.");
+  m.sample(r.served_sessions_now, {{"side", "server"}});
+  m.sample(r.sessions_now, {{"side", "client"}});
+  m.counter("varve_remote_sessions_total", "Sessions that were opened.");
+  m.sample(r.served_sessions, {{"side", "server"}});
+  m.sample(r.sessions, {{"side", "client"}});
+  m.counter("varve_remote_sessions_refused_total", "Sessions that were not: key, version, an old one, too many.");
+  m.sample(r.refused_sessions);
+  m.counter("varve_remote_requests_total", "Requests for shards of another node.");
+  m.sample(r.served_requests, {{"side", "server"}});
+  m.sample(r.requests, {{"side", "client"}});
+  m.gauge("varve_remote_requests", "Requests of this node that others have not answered yet.");
+  m.sample(r.requests_now);
+  m.counter("varve_remote_bytes_total", "Bytes of shards of another node.");
+  m.sample(r.served_read_bytes, {{"side", "server"}, {"op", "read"}});
+  m.sample(r.served_written_bytes, {{"side", "server"}, {"op", "write"}});
+  m.sample(r.read_bytes, {{"side", "client"}, {"op", "read"}});
+  m.sample(r.written_bytes, {{"side", "client"}, {"op", "write"}});
+  m.counter("varve_remote_refused_total", "Requests that this node's storage refused to others.");
+  m.sample(r.refused_stale_epoch, {{"reason", "stale_epoch"}});
+  m.sample(r.refused_moved, {{"reason", "shard_moved"}});
+  m.counter("varve_remote_faults_total", "What went wrong between nodes and was tried again, or ended a session.");
+  m.sample(r.sent_again, {{"kind", "sent_again"}});
+  m.sample(r.timed_out, {{"kind", "timed_out"}});
+  m.sample(r.broken_payloads, {{"kind", "broken_payload"}});
+  m.sample(r.protocol_errors, {{"kind", "protocol"}});
+  m.gauge("varve_remote_open_shards", "Shards of other nodes that are open here.");
+  m.sample(r.open_shards_now);
+  m.counter("varve_remote_lost_shards_total", "Of these, what may have lost acknowledged writes: FLUSH failed.");
+  m.sample(r.lost_shards);
+  m.counter("varve_remote_unnoted_shards_total", "Unflushed shards that could not be noted for the next process.");
+  m.sample(r.unnoted_shards);
 }
 
 } // namespace varve

@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "messages/cluster.hpp"
 #include "messages/lease.hpp"
 #include "messages/migration.hpp"
 #include "messages/node.hpp"
 #include "messages/tier.hpp"
 #include "messages/volume.hpp"
 #include "runtime/data_plane/data_plane.hpp"
+#include "runtime/remote/remote_plane.hpp"
 
 namespace varve {
 
@@ -25,6 +27,9 @@ struct node_snapshot {
   std::vector<actor_info> actors;
   std::map<volume_id, volume_counters> counters;
   uint64_t rpc_connections = 0;
+  // Of a cluster. As a manager sees its nodes; what goes between this node and others.
+  std::vector<member_info> members;
+  std::optional<remote_plane_counters> remote;
 };
 
 /// Makes of successive snapshots what Prometheus wants: totals that never go back, though ports and tiers begin to
@@ -35,6 +40,8 @@ public:
   std::string render(const node_snapshot& x);
 
 private:
+  static void render_cluster(class metrics_text& m, const node_snapshot& x);
+
   /// A total over many counters that come, go and start again.
   class total {
   public:

@@ -120,6 +120,8 @@ void remote_plane::counters(std::function<void(remote_plane_counters)> done) {
   };
   auto all = std::make_shared<gathered>();
   all->done = std::move(done);
+  if (const auto& book = shared_->options.unsynced)
+    all->made.unnoted_shards = book->failures();
   std::unique_lock guard{shared_->mutex};
   for (uint32_t i = 0; i < shared_->parts.size(); ++i)
     all->left += shared_->parts[i] != nullptr;

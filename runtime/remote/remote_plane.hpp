@@ -82,6 +82,8 @@ struct remote_plane_counters {
   uint64_t open_shards_now = 0;
   /// Of these, so many may have lost what was acknowledged and not flushed: their volumes' FLUSH failed.
   uint64_t lost_shards = 0;
+  /// Notes for the process after this one that could not be written: its FLUSH would not answer for those shards.
+  uint64_t unnoted_shards = 0;
 };
 
 class remote_reactor;

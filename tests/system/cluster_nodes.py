@@ -65,6 +65,12 @@ class Member:
         except OSError:
             return False
 
+    def metrics(self):
+        """What it tells Prometheus: by family and labels as they are written."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=15) as answer:
+            lines = answer.read().decode().splitlines()
+        return {key: float(value) for key, value in (x.rsplit(" ", 1) for x in lines if x and not x.startswith("#"))}
+
     def log_end(self, lines=40):
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return f"--- {self.name}\n" + "\n".join(text.splitlines()[-lines:]) + "\n---"

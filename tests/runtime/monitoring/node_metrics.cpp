@@ -38,6 +38,12 @@ node_snapshot full() {
   x.migrations[1].record.state = migration_state::committed;
   x.migrations[1].gate_closed = std::chrono::milliseconds{3};
   x.actors = {{"management", "varve.management-supervisor", true, 2, {}, ""}};
+  x.members.resize(3);
+  x.members[0].state = x.members[1].state = member_state::up;
+  x.members[2].state = member_state::down;
+  x.remote.emplace();
+  x.remote->refused_stale_epoch = 4;
+  x.remote->served_written_bytes = 8192;
   x.counters[volume_id{1}].reads = 10;
   x.counters[volume_id{1}].latency_us_buckets[3] = 10;
   x.counters[volume_id{1}].latency_us_sum = 60;
@@ -89,6 +95,10 @@ BOOST_AUTO_TEST_CASE(values_are_those_of_the_snapshot) {
   BOOST_TEST(has(text, "varve_migration_bytes_total{from=\"a\",to=\"b\"} 200"));
   BOOST_TEST(has(text, "varve_migration_gate_closed_seconds_bucket{le=\"0.005\"} 1"));
   BOOST_TEST(has(text, "varve_actors{type=\"varve.management-supervisor\"} 1"));
+  BOOST_TEST(has(text, "varve_cluster_nodes{state=\"up\"} 2"));
+  BOOST_TEST(has(text, "varve_cluster_nodes{state=\"down\"} 1"));
+  BOOST_TEST(has(text, "varve_remote_refused_total{reason=\"stale_epoch\"} 4"));
+  BOOST_TEST(has(text, "varve_remote_bytes_total{side=\"server\",op=\"write\"} 8192"));
   BOOST_TEST(has(m.render({}), "varve_health_status{code=\"UNKNOWN\"} 1"));
 }
 
