@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -12,12 +13,43 @@ namespace varve::cli {
 
 namespace {
 
-using names_of_volumes = std::map<uint64_t, std::string>;
+/// Names for the numbers in leases.
+class lease_names {
+public:
+  lease_names() = default;
 
-std::string name_in(const names_of_volumes& names, volume_id id) {
-  auto at = names.find(id.value());
-  return at == names.end() ? std::to_string(id.value()) : at->second;
-}
+  explicit lease_names(rpc_client& node) {
+    if (auto all = node.volume_list())
+      for (const auto& x : *all)
+        add(x.record);
+  }
+
+  void add(const volume_record& x) {
+    volumes_[x.id.value()] = x.spec.name;
+    for (const auto& a : x.attachments)
+      hosts_[a.holder.value()] = a.host;
+  }
+
+  bool knows(const lease_grant& x) const {
+    return volumes_.count(x.home.id.volume.value()) > 0 && hosts_.count(x.holder.value()) > 0;
+  }
+
+  std::string volume(const lease_grant& x) const {
+    const auto id = x.home.id.volume.value();
+    const auto at = volumes_.find(id);
+    return at == volumes_.end() ? std::to_string(id) : at->second;
+  }
+
+  /// Where the holder is attached; empty: nowhere any more.
+  std::string host(const lease_grant& x) const {
+    const auto at = hosts_.find(x.holder.value());
+    return at == hosts_.end() ? "" : at->second;
+  }
+
+private:
+  std::map<uint64_t, std::string> volumes_;
+  std::map<uint64_t, std::string> hosts_;
+};
 
 /// Manager and count: people compare them.
 std::string epoch_text(epoch x) {
@@ -28,22 +60,25 @@ std::string tier_of(const lease_grant& x) {
   return x.home.tier.empty() ? "-" : x.home.tier;
 }
 
-table lease_table_of(const names_of_volumes& names, const std::vector<lease_info>& all) {
-  table t{{"VOLUME", ">SHARD", ">COUNT", "MODE", ">EPOCH", ">HOLDER", ">TERM", ">LEFT", "STATE", "TIER", "SHORTENED"}};
-  for (const auto& x : all)
-    t.row({name_in(names, x.grant.home.id.volume), std::to_string(x.grant.home.id.index.value()),
-           std::to_string(x.grant.count), to_string(x.grant.mode), epoch_text(x.grant.fence),
-           std::to_string(x.grant.holder.value()), format_duration_short(x.grant.term),
-           format_duration_short(x.remaining), x.state, tier_of(x.grant), to_string(x.grant.limit)});
+table lease_table_of(const lease_names& names, const std::vector<lease_info>& all) {
+  table t{{"VOLUME", ">SHARD", ">COUNT", "MODE", ">EPOCH", ">HOLDER", "HOST", ">TERM", ">LEFT", "STATE", "TIER",
+           "SHORTENED"}};
+  for (const auto& x : all) {
+    const auto host = names.host(x.grant);
+    t.row({names.volume(x.grant), std::to_string(x.grant.home.id.index.value()), std::to_string(x.grant.count),
+           to_string(x.grant.mode), epoch_text(x.grant.fence), std::to_string(x.grant.holder.value()),
+           host.empty() ? "-" : host, format_duration_short(x.grant.term), format_duration_short(x.remaining), x.state,
+           tier_of(x.grant), to_string(x.grant.limit)});
+  }
   return t;
 }
 
-std::string line_of(const names_of_volumes& names, const lease_event& x) {
+std::string line_of(const lease_names& names, const lease_event& x) {
   const auto& g = x.grant;
-  auto text = fmt::format("{}  {:<8}  {} shard {}{}  {}  holder {}  epoch {}", utc(x.at), to_string(x.what),
-                          name_in(names, g.home.id.volume), g.home.id.index.value(),
-                          g.count > 1 ? fmt::format("+{}", g.count - 1) : "", to_string(g.mode), g.holder.value(),
-                          epoch_text(g.fence));
+  const auto host = names.host(g);
+  auto text = fmt::format("{}  {:<8}  {} shard {}{}  {}  holder {}{}  epoch {}", utc(x.at), to_string(x.what),
+                          names.volume(g), g.home.id.index.value(), g.count > 1 ? fmt::format("+{}", g.count - 1) : "",
+                          to_string(g.mode), g.holder.value(), host.empty() ? "" : " at " + host, epoch_text(g.fence));
   if (g.term.count() > 0)
     text += "  term " + format_duration_short(g.term);
   if (!g.home.tier.empty())
@@ -51,18 +86,18 @@ std::string line_of(const names_of_volumes& names, const lease_event& x) {
   return x.why.empty() ? text : text + "  (" + x.why + ")";
 }
 
-nlohmann::json to_json_list(const names_of_volumes& names, const std::vector<lease_info>& all) {
+nlohmann::json to_json_list(const lease_names& names, const std::vector<lease_info>& all) {
   auto list = nlohmann::json::array();
   for (const auto& x : all)
-    list.push_back(to_json(x, name_in(names, x.grant.home.id.volume)));
+    list.push_back(to_json(x, names.volume(x.grant), names.host(x.grant)));
   return list;
 }
 
 int list(session& s, rpc_client& node, const std::string& volume) {
-  const auto names = session::volume_names(node);
   const auto all = node.lease_list(volume);
   if (!all)
     return s.fail(all.error());
+  const lease_names names(node);
   if (s.json)
     s.print({{"leases", to_json_list(names, *all)}});
   else
@@ -81,7 +116,8 @@ int show(session& s, rpc_client& node, const std::string& volume, uint64_t index
   if (!record)
     return s.fail(record.error());
   const auto id = record->record.id;
-  const auto names = names_of_volumes{{id.value(), record->record.spec.name}};
+  lease_names names;
+  names.add(record->record);
   auto all = node.lease_list(volume);
   if (!all)
     return s.fail(all.error());
@@ -101,7 +137,7 @@ int show(session& s, rpc_client& node, const std::string& volume, uint64_t index
   if (s.json) {
     auto told = nlohmann::json::array();
     for (const auto& x : events)
-      told.push_back(to_json(x, name_in(names, id)));
+      told.push_back(to_json(x, names.volume(x.grant), names.host(x.grant)));
     s.print({{"leases", to_json_list(names, *all)}, {"events", std::move(told)}});
     return success;
   }
@@ -124,7 +160,7 @@ int watch(session& s, rpc_client& node, const std::string& volume, uint64_t coun
       return s.fail(record.error());
     only = record->record.id;
   }
-  auto names = session::volume_names(node);
+  lease_names names(node);
   auto seen = node.lease_history(UINT64_MAX - 1, 1);
   if (!seen)
     return s.fail(seen.error());
@@ -142,14 +178,17 @@ int watch(session& s, rpc_client& node, const std::string& volume, uint64_t coun
     }
     if (!more->events.empty() && more->events.front().number > after + 1)
       s.say(fmt::format("{} events were too fast to be told", more->events.front().number - after - 1));
+    bool refreshed = false;
     for (const auto& x : more->events) {
       after = x.number;
       if (only && x.grant.home.id.volume != *only)
         continue;
-      if (names.count(x.grant.home.id.volume.value()) == 0)
-        names = session::volume_names(node);
+      if (!names.knows(x.grant) && !refreshed) {
+        names = lease_names(node);
+        refreshed = true; // whose attachment is over stays unknown: once for each page is enough
+      }
       if (s.json)
-        fmt::print("{}\n", to_json(x, name_in(names, x.grant.home.id.volume)).dump());
+        fmt::print("{}\n", to_json(x, names.volume(x.grant), names.host(x.grant)).dump());
       else
         fmt::print("{}\n", line_of(names, x));
       if (std::fflush(stdout) != 0)

@@ -153,15 +153,24 @@ nlohmann::json to_json(const tier_row& x) {
           {"id", x.id}};
 }
 
-nlohmann::json to_json(const lease_info& x, const std::string& volume_name) {
+nlohmann::json to_json(const lease_info& x, const std::string& volume_name, const std::string& host) {
   const auto& g = x.grant;
-  return {{"id", g.id.value()},       {"volume", volume_name},     {"shard", g.home.id.index.value()},
-          {"count", g.count},         {"mode", to_string(g.mode)}, {"holder", g.holder.value()},
-          {"epoch", g.fence.value()}, {"term", seconds(g.term)},   {"remaining", seconds(x.remaining)},
-          {"state", x.state},         {"tier", g.home.tier},       {"limit", to_string(g.limit)}};
+  return {{"id", g.id.value()},
+          {"volume", volume_name},
+          {"shard", g.home.id.index.value()},
+          {"count", g.count},
+          {"mode", to_string(g.mode)},
+          {"holder", g.holder.value()},
+          {"host", or_null(!host.empty(), host)},
+          {"epoch", g.fence.value()},
+          {"term", seconds(g.term)},
+          {"remaining", seconds(x.remaining)},
+          {"state", x.state},
+          {"tier", g.home.tier},
+          {"limit", to_string(g.limit)}};
 }
 
-nlohmann::json to_json(const lease_event& x, const std::string& volume_name) {
+nlohmann::json to_json(const lease_event& x, const std::string& volume_name, const std::string& host) {
   const auto& g = x.grant;
   return {{"number", x.number},
           {"at", x.at},
@@ -173,6 +182,7 @@ nlohmann::json to_json(const lease_event& x, const std::string& volume_name) {
           {"count", g.count},
           {"mode", to_string(g.mode)},
           {"holder", g.holder.value()},
+          {"host", or_null(!host.empty(), host)},
           {"epoch", g.fence.value()},
           {"term", seconds(g.term)},
           {"tier", g.home.tier}};

@@ -48,8 +48,9 @@ nlohmann::json to_json(const volume_info& x);
 nlohmann::json to_json(const attachment& x);
 nlohmann::json to_json(const shard_row& x);
 nlohmann::json to_json(const tier_row& x);
-nlohmann::json to_json(const lease_info& x, const std::string& volume_name);
-nlohmann::json to_json(const lease_event& x, const std::string& volume_name);
+/// `host`: where the holder is attached; empty: nowhere.
+nlohmann::json to_json(const lease_info& x, const std::string& volume_name, const std::string& host);
+nlohmann::json to_json(const lease_event& x, const std::string& volume_name, const std::string& host);
 nlohmann::json to_json(const migration_progress& x, const std::string& volume_name);
 nlohmann::json to_json(const node_status& x);
 nlohmann::json to_json(const member_info& x);

@@ -211,7 +211,7 @@ class fencing(ClusterTest):
         stamping.sweep(uris[1], self.folder / "logs", writer=5000, **SHARED)
         found = stamping.found_by(self.folder / "logs" / "writer5000-1.log")
         self.assertEqual(len(found), 16)
-        strangers = {block: writer for block, writer in found.items() if not 200 <= writer < 300}
+        strangers = {block: stamp.writer for block, stamp in found.items() if not 200 <= stamp.writer < 300}
         self.assertEqual(strangers, {}, "written without a lease")
         # Once it can ask, its writes go on.
         cluster.network.clear()

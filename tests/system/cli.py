@@ -79,9 +79,10 @@ class cli(SystemTest):
         client = Client(volume.socket, "vm1")
         client.write(0, b"x" * 4096)
         shown = self.node.json("lease", "show", "vm1", "0")
-        self.assertEqual([x["limit"] for x in shown["leases"] if x["tier"]], ["sensitive"])
+        self.assertEqual([(x["limit"], x["host"]) for x in shown["leases"] if x["tier"]], [("sensitive", "test")])
         self.assertIn("granted", [x["what"] for x in shown["events"]])
-        self.assertIn("granted", self.node.varve("lease", "show", "vm1", "0").stdout)
+        self.assertEqual({x["host"] for x in shown["events"]}, {"test"})
+        self.assertRegex(self.node.varve("lease", "show", "vm1", "0").stdout, "granted .* at test ")
         self.assertIn("nobody", self.node.varve("lease", "show", "vm1", "15").stdout)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             watched = pool.submit(self.node.varve, "lease", "watch", "vm1", "--count", "2", "--json")
@@ -93,7 +94,7 @@ class cli(SystemTest):
                 client.write(0, b"y" * 4096)
             told = [json.loads(x) for x in watched.result(timeout=60).stdout.splitlines()]
         self.assertEqual(len(told), 2)
-        self.assertEqual({x["volume"] for x in told}, {"vm1"})
+        self.assertEqual({(x["volume"], x["host"]) for x in told}, {("vm1", "test")})
         self.assertTrue({x["what"] for x in told} <= {"granted", "released", "changed", "refused"}, told)
 
     def test_a_shard_shows_what_was_just_asked_of_it(self):

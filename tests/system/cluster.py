@@ -258,11 +258,10 @@ class cluster_volumes(ClusterTest):
         wait_for("what was written", lambda: next(
             t["written_bytes"] for t in one.rows("tier", "ls") if t["name"] == "t3") > 48 * MIB)
         two.varve("volume", "verify", "vm1")
-        host, storage, manager = two.metrics(), three.metrics(), one.metrics()
-        self.assertGreater(host['varve_remote_bytes_total{side="client",op="write"}'], 48 * MIB)
-        self.assertGreater(storage['varve_remote_bytes_total{side="server",op="write"}'], 48 * MIB)
-        self.assertGreater(host['varve_remote_sessions{side="client"}'], 0)
-        self.assertEqual(manager['varve_cluster_nodes{state="up"}'], 3)
+        for n, side in ((two, "client"), (three, "server")):
+            self.assertGreater(n.metric("varve_remote_bytes_total", side=side, op="write"), 48 * MIB)
+            self.assertGreater(n.metric("varve_remote_sessions", side=side), 0)
+        self.assertEqual(one.metric("varve_cluster_nodes", state="up"), 3)
         # Another host: only when it is said that both may have it.
         with self.assertRaises(CliError) as refused:
             one.varve("volume", "attach", "vm1", "--json")

@@ -12,7 +12,7 @@ import urllib.request
 
 import nbd
 
-from harness import BIN, MIB, CliError, Volume, die_with_parent, run, wait_for
+from harness import BIN, MIB, CliError, Volume, die_with_parent, metric_sum, run, wait_for
 
 # What a first try has: every role somewhere, one manager.
 NODES = {"node1": ["manager", "storage", "host"], "node2": ["storage", "host"], "node3": ["storage"]}
@@ -65,11 +65,9 @@ class Member:
         except OSError:
             return False
 
-    def metrics(self):
-        """What it tells Prometheus: by family and labels as they are written."""
+    def metric(self, name, **labels):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=15) as answer:
-            lines = answer.read().decode().splitlines()
-        return {key: float(value) for key, value in (x.rsplit(" ", 1) for x in lines if x and not x.startswith("#"))}
+            return metric_sum(answer.read().decode(), name, **labels)
 
     def log_end(self, lines=40):
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

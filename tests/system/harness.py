@@ -53,6 +53,16 @@ def wait_for(what, condition, timeout=20, step=0.02):
         time.sleep(step)
 
 
+def metric_sum(text, name, **labels):
+    """Of what /metrics says: the sum of a metric's samples whose labels are as given; 0 when there is none."""
+    total = 0.0
+    for line in text.splitlines():
+        head, _, value = line.rpartition(" ")
+        if not line.startswith("#") and head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+            total += float(value)
+    return total
+
+
 class CliError(AssertionError):
     """A verb of `varve` failed. `error` is its JSON error object, if there was one."""
 
@@ -176,15 +186,7 @@ class Node(Daemon):
             return 0, ""
 
     def metric(self, name, **labels):
-        """The sum of a metric's samples whose labels are as given; 0 when there is none."""
-        total = 0.0
-        for line in self.http("/metrics")[1].splitlines():
-            if line.startswith("#") or not line.strip():
-                continue
-            head, _, value = line.rpartition(" ")
-            if head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
+        return metric_sum(self.http("/metrics")[1], name, **labels)
 
     def varve(self, *args, timeout=60, check=True):
         """Runs one verb; the finished process."""

@@ -5,7 +5,7 @@ import pathlib
 import signal
 import subprocess
 
-from harness import BIN, CliError, Daemon, die_with_parent, run, wait_for
+from harness import BIN, CliError, Daemon, die_with_parent, metric_sum, run, wait_for
 from network import Network
 
 
@@ -72,13 +72,7 @@ class ClusterNode(Daemon):
         return self.cluster.network.http(self.number, 9480, path, timeout)
 
     def metric(self, name, **labels):
-        """The sum of a metric's samples whose labels are as given; 0 when there is none."""
-        total = 0.0
-        for line in self.http("/metrics")[1].splitlines():
-            head, _, value = line.rpartition(" ")
-            if not line.startswith("#") and head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
+        return metric_sum(self.http("/metrics")[1], name, **labels)
 
     def varve(self, *args, timeout=60, check=True):
         """Runs one verb at this node; the finished process."""

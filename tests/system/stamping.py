@@ -5,6 +5,7 @@ import pathlib
 import signal
 import struct
 import subprocess
+from collections import namedtuple
 
 from harness import BIN, die_with_parent, run
 
@@ -82,12 +83,16 @@ def waits(folder, windows):
     return json.loads(run(BIN / "varve_stamps", "waits", "--windows", file, *logs_of(folder), timeout=600).stdout)
 
 
+# Who has written a block, over which of his connections, and which of his writes it was.
+Stamp = namedtuple("Stamp", "writer epoch sequence")
+
+
 def found_by(log):
-    """{block: the writer whose stamp was last read there} of one client's log; 0: blank."""
+    """{block: the stamp that was last read there} of one client's log; all 0: blank."""
     data = pathlib.Path(log).read_bytes()
     found = {}
     for at in range(16, len(data) - 47, 48):  # as history_log.hpp lays it out
-        _, _, block, writer, _, _, event, _ = struct.unpack_from("<QqQIIQII", data, at)
+        _, _, block, writer, epoch, sequence, event, _ = struct.unpack_from("<QqQIIQII", data, at)
         if event == DONE:
-            found[block] = writer
+            found[block] = Stamp(writer, epoch, sequence)
     return found
