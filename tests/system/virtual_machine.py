@@ -89,6 +89,7 @@ class Machine:
 
     def __init__(self, folder, name, guest, drive, *extra):
         self.name = name
+        self.incoming = "-incoming" in extra
         self.lines, self.progress = [], []
         self.heard = threading.Condition()
         self.qmp_socket = folder / f"{name}.qmp"
@@ -164,6 +165,11 @@ class Machine:
         for line in self.process.stdout:
             now = time.monotonic()
             text = line.decode(errors="replace").strip()
+            # A line that was begun at one machine ends at the next one.
+            if not line.endswith(b"\n"):
+                break
+            if self.incoming and not self.lines and not text.startswith("guest: "):
+                text = ""
             with self.heard:
                 self.lines.append(text)
                 words = text.split()
