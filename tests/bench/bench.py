@@ -81,6 +81,7 @@ def percentile(values, p):
 def main():
     import chaos_bench
     import crash_bench
+    import failover_bench
     import idle_bench
     import leases_bench
     import migration_bench
@@ -88,7 +89,8 @@ def main():
     import build_bench
     import remote_bench
     benches = {"nbd": nbd_bench, "migration": migration_bench, "crash": crash_bench, "idle": idle_bench, "build": build_bench,
-               "remote": remote_bench, "leases": leases_bench, "chaos": chaos_bench}
+               "remote": remote_bench, "leases": leases_bench, "chaos": chaos_bench,
+               "failover": failover_bench}
     options = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = options.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in benches.items():

@@ -13,22 +13,25 @@ PATTERNS = range(1, 9)
 
 
 class Etcd:
-    """One etcd of one member, with a folder and ports of its own."""
+    """One etcd of one member, with a folder and ports of its own; `before`: called in its process before exec."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.url, self.peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    def __init__(self, folder, address="127.0.0.1", before=lambda: None):
+        self.folder, self.before = folder, before
+        self.url, self.peer = (f"http://{address}:{free_port()}" for _ in range(2))
         self.process = None
 
     def start(self):
         if not shutil.which("etcd"):
             raise AssertionError("no etcd: install or unpack the Debian package etcd-server")
+        def before():
+            die_with_parent()
+            self.before()
         with open(self.folder / "etcd.log", "ab") as log:
             self.process = subprocess.Popen(
                 ["etcd", "--data-dir", self.folder / "etcd", "--listen-client-urls", self.url, "--advertise-client-urls",
                  self.url, "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
                  "--initial-cluster", f"default={self.peer}", "--log-level", "error"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=before)
         return self
 
     def kill(self):
