@@ -107,9 +107,9 @@ void tier_state::scanned(const tier_scan& x) {
     }
     ledger_.put(header.id, header.generation,
                 {.size = header.size,
+                 .incomplete = header.incomplete,
                  .allocated = allocated,
                  .fence = header.fence,
-                 .incomplete = header.incomplete,
                  .sealed_for = header.sealed_for});
     const auto known = seen(header.id);
     if (header.fence > known)
@@ -251,10 +251,10 @@ void tier_state::make(const shard_home& home, uint64_t size, caf::typed_response
       }
       ledger_.put(home.id, home.of,
                   {.size = size,
+                   .active = true,
                    .allocated = x.allocated_bytes,
                    .fence = home.fence,
-                   .last_used = context_->now(),
-                   .active = true});
+                   .last_used = context_->now()});
       promise.deliver(home);
     }));
 }
@@ -479,7 +479,7 @@ void tier_state::publish(const shard_home& home, bool here) {
   }
   auto* row = ledger_.find(home.id, home.of);
   if (!row)
-    ledger_.put(home.id, home.of, {.fence = home.fence, .last_used = context_->now(), .active = true});
+    ledger_.put(home.id, home.of, {.active = true, .fence = home.fence, .last_used = context_->now()});
   else
     row->incomplete = false;
   // Its size and what it takes; and a keeper, to passivate it one day.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -15,10 +16,28 @@
 
 namespace varve {
 
+/// A size in bytes that is a whole number of blocks, kept as that number: in half the room.
+class whole_blocks {
+public:
+  constexpr whole_blocks() noexcept = default;
+  /// Up to 16 TiB, a multiple of block_size.
+  constexpr whole_blocks(uint64_t bytes) noexcept : blocks_(static_cast<uint32_t>(bytes / block_size)) {
+    assert(uint64_t{blocks_} * block_size == bytes);
+  }
+  constexpr operator uint64_t() const noexcept { return uint64_t{blocks_} * block_size; }
+
+private:
+  uint32_t blocks_ = 0;
+};
+
 /// What a tier knows of one of its shards, idle or active. A tier may have millions: keep it small.
 struct tier_row {
-  /// Of the shard, and of its written blocks as last measured, in bytes.
-  uint64_t size = 0;
+  /// Of the shard, in bytes.
+  whole_blocks size;
+  /// The sink of a migration that is not over.
+  bool incomplete = false;
+  bool active = false;
+  /// Of its written blocks as last measured, in bytes.
   uint64_t allocated = 0;
   /// The highest epoch that the shard has been fenced with.
   epoch fence;
@@ -26,12 +45,10 @@ struct tier_row {
   boot_time last_used{0};
   /// Reads and writes as last measured; a difference says that it is in use.
   uint64_t operations = 0;
-  /// The sink of a migration that is not over.
-  bool incomplete = false;
   /// Found sealed: the generation that replaces it, if its migration was committed.
   generation sealed_for{0};
-  bool active = false;
 };
+static_assert(sizeof(tier_row) <= 48, "an idle shard is to take 256 bytes at most, with all that points at it");
 
 /// The rules of one tier: what room there is, which shards it has, and who holds leases on them. Knows no actor, no
 /// clock and no device.
