@@ -85,13 +85,21 @@ class Failover:
         times = other.leading()
         began = time.monotonic()
         getattr(leader, how)()
-        wait_for("the other manager to lead", lambda: other.leading() > times, 60, 0.01)
+        def led():
+            self.check_alive()
+            return other.leading() > times
+        wait_for("the other manager to lead", led, 60, 0.01)
         leads = time.monotonic() - began
         name = f"new{time.monotonic_ns()}"
         wait_for("it to make a volume", lambda: other.varve("volume", "create", name, "--size", MIB, check=False).returncode == 0,
                  60, 0.1)
         self.leader = other.number
         return {"leads": leads, "serves": time.monotonic() - began}
+
+    def check_alive(self):
+        for node in self.cluster.nodes:
+            if node.process is not None and node.process.poll() is not None:
+                raise AssertionError(f"{node.name} ended by itself with {node.process.returncode}\n{node.log_end()}")
 
     def kill_and_restart(self):
         lost = self.cluster.node(self.leader)
