@@ -673,7 +673,7 @@ void tier_state::activated(shard_id id, generation of, const shard_summary_info&
     row->fence = std::max(row->fence, x.fence); // measurements know better what it takes by now
     return;
   }
-  tier_row fresh = row ? *row : tier_row{};
+  ledger_row fresh = row ? *row : ledger_row{};
   fresh.size = x.size;
   fresh.allocated = x.allocated_bytes;
   fresh.fence = std::max(fresh.fence, x.fence);

@@ -5,7 +5,7 @@
 
 namespace varve {
 
-void tier_ledger::put(shard_id id, generation of, const tier_row& row) {
+void tier_ledger::put(shard_id id, generation of, const ledger_row& row) {
   auto& at = rows_[{id, of}];
   allocated_bytes_ += row.allocated - at.allocated;
   at = row;
@@ -19,12 +19,12 @@ void tier_ledger::erase(shard_id id, generation of) {
   rows_.erase(at);
 }
 
-tier_row* tier_ledger::find(shard_id id, generation of) {
+ledger_row* tier_ledger::find(shard_id id, generation of) {
   auto at = rows_.find({id, of});
   return at == rows_.end() ? nullptr : &at->second;
 }
 
-const tier_row* tier_ledger::find(shard_id id, generation of) const {
+const ledger_row* tier_ledger::find(shard_id id, generation of) const {
   return const_cast<tier_ledger*>(this)->find(id, of);
 }
 

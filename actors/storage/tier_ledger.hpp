@@ -31,7 +31,7 @@ private:
 };
 
 /// What a tier knows of one of its shards, idle or active. A tier may have millions: keep it small.
-struct tier_row {
+struct ledger_row {
   /// Of the shard, in bytes.
   whole_blocks size;
   /// The sink of a migration that is not over.
@@ -48,7 +48,7 @@ struct tier_row {
   /// Found sealed: the generation that replaces it, if its migration was committed.
   generation sealed_for{0};
 };
-static_assert(sizeof(tier_row) <= 48, "an idle shard is to take 256 bytes at most, with all that points at it");
+static_assert(sizeof(ledger_row) <= 48, "an idle shard is to take 256 bytes at most, with all that points at it");
 
 /// The rules of one tier: what room there is, which shards it has, and who holds leases on them. Knows no actor, no
 /// clock and no device.
@@ -62,11 +62,11 @@ public:
   // ----------------------------------------------------------------------------------------------------------
 
   /// Learnt from storage; replaces what was known.
-  void put(shard_id id, generation of, const tier_row& row);
+  void put(shard_id id, generation of, const ledger_row& row);
   void erase(shard_id id, generation of);
-  tier_row* find(shard_id id, generation of);
-  const tier_row* find(shard_id id, generation of) const;
-  const std::map<key, tier_row>& rows() const noexcept { return rows_; }
+  ledger_row* find(shard_id id, generation of);
+  const ledger_row* find(shard_id id, generation of) const;
+  const std::map<key, ledger_row>& rows() const noexcept { return rows_; }
   /// A measurement of an active shard: also what `used_bytes` counts from now on.
   void measure(shard_id id, generation of, uint64_t allocated, uint64_t operations, boot_time now);
 
@@ -141,7 +141,7 @@ private:
   uint64_t capacity_bytes_;
   uint64_t allocated_bytes_ = 0;
   uint64_t reserved_bytes_ = 0;
-  std::map<key, tier_row> rows_;
+  std::map<key, ledger_row> rows_;
   std::unordered_map<shard_id, uint64_t> reservations_;
   std::unordered_map<holder_id, holder> holders_;
   std::unordered_map<shard_id, uint32_t> lease_counts_;

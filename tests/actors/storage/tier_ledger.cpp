@@ -30,8 +30,8 @@ lease_grant grant(uint64_t holder, const shard_home& of, uint64_t fence = 0, caf
   return x;
 }
 
-tier_row row(uint64_t allocated, uint64_t fence = 0) {
-  tier_row x;
+ledger_row row(uint64_t allocated, uint64_t fence = 0) {
+  ledger_row x;
   x.size = 1 << 20;
   x.allocated = allocated;
   x.fence = epoch{fence};
