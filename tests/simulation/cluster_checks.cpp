@@ -17,8 +17,14 @@ std::string name_of(shard_id x) {
 
 class cluster_checks::machine final : public plane_watcher {
 public:
-  machine(cluster_checks& checks, int number, std::function<boot_time()> now)
-    : clock(std::move(now)), checks_(checks), number_(number) {}
+  machine(cluster_checks& checks, int number, std::function<boot_time()> now,
+          std::function<boot_time(boot_time)> world_at)
+    : clock(std::move(now)), world_at_(std::move(world_at)), checks_(checks), number_(number) {}
+
+  /// When its clock showed, or will show, that.
+  boot_time world_at(boot_time local) const {
+    return world_at_ ? world_at_(local) : checks_.world_.now() + local - clock();
+  }
 
   void routes_set(volume_id volume, const std::vector<route>& routes) override {
     auto& mine = held[volume];
@@ -116,6 +122,7 @@ public:
   std::map<volume_id, rights> held;
 
 private:
+  std::function<boot_time(boot_time)> world_at_;
   cluster_checks& checks_;
   [[maybe_unused]] int number_;
 };
@@ -123,8 +130,9 @@ private:
 cluster_checks::cluster_checks(simulated_world& world) : world_(world) {}
 cluster_checks::~cluster_checks() = default;
 
-plane_watcher& cluster_checks::add(std::function<boot_time()> clock) {
-  machines_.push_back(std::make_unique<machine>(*this, static_cast<int>(machines_.size()), std::move(clock)));
+plane_watcher& cluster_checks::add(std::function<boot_time()> clock, std::function<boot_time(boot_time)> world_at) {
+  machines_.push_back(
+    std::make_unique<machine>(*this, static_cast<int>(machines_.size()), std::move(clock), std::move(world_at)));
   return *machines_.back();
 }
 
@@ -244,7 +252,7 @@ boot_time cluster_checks::lost_at(int host, shard_id shard, bool write) const {
   // Lowered, it may still be there to read.
   if (auto at = mine.lowered.find(shard.index.value()); write && at != mine.lowered.end())
     result = std::max(result, at->second);
-  const auto behind = [&](boot_time local) { return world_.now() - std::max(x.clock() - local, boot_time{0}); };
+  const auto behind = [&](boot_time local) { return std::min(world_.now(), x.world_at(local)); };
   auto ended = [&](const right& r, bool fenced) {
     if (write && !r.of.writable)
       return;

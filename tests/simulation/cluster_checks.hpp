@@ -21,7 +21,8 @@ public:
   ~cluster_checks();
 
   /// The watcher of one machine, whose clock this is. Machines are numbered from 0, in this order.
-  plane_watcher& add(std::function<boot_time()> clock);
+  /// `world_at`: when its clock shows a time; of a clock as fast as the world's when it is empty.
+  plane_watcher& add(std::function<boot_time()> clock, std::function<boot_time(boot_time local)> world_at = {});
 
   /// The process of that machine died: it does no I/O any more.
   void died(int host);

@@ -51,7 +51,8 @@ simulated_cluster::simulated_cluster(cluster_options with)
     auto options = options_of(i, cluster, with.seed);
     if (with.bug == planted_bug::no_drift_margin)
       options.leases.drift_bound = 0s;
-    auto& watcher = checks.add([this, i] { return members[i]->now(); });
+    auto& watcher = checks.add([this, i] { return members[i]->now(); },
+                               [this, i](boot_time local) { return members[i]->world_at(local); });
     members.push_back(std::make_unique<simulated_member>(site_, static_cast<int>(i), options, drift, watcher));
     members.back()->on_event = [this, i](const std::string& code, const std::string& text) {
       if (listen)

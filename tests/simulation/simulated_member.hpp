@@ -48,6 +48,7 @@ public:
   bool paused() const noexcept { return paused_; }
   /// By the clock of this machine.
   boot_time now() const noexcept { return clock_.local(site_.world.now()); }
+  boot_time world_at(boot_time local) const noexcept { return clock_.world(local); }
   bool host() const noexcept { return options.roles.host; }
 
   void boot();
