@@ -260,3 +260,5 @@ using node_root_actor = caf::typed_actor<
   caf::replies_to<atom::stop>::with<void>>;
 
 } // namespace varve
+
+#include "messages/prebuilt.hpp"

@@ -104,6 +104,30 @@ struct round_trip {
   }
 };
 
+/// Whether what an interface's messages carry, there and back, can be sent to another node.
+struct sendable {
+  caf::actor_system& system;
+
+  template <class T>
+  void type() const {
+    if constexpr (!std::is_void_v<T> && !caf::is_atom_constant<T>::value && caf::type_nr<T>::value == 0)
+      BOOST_TEST(!system.types().portable_name(0, &typeid(T)).empty(), typeid(T).name() << " is not registered");
+  }
+  template <class... In, class... Out>
+  void message(caf::typed_mpi<caf::detail::type_list<In...>, caf::output_tuple<Out...>>) const {
+    (type<In>(), ...);
+    (type<Out>(), ...);
+  }
+  template <class... Messages>
+  void interface(caf::typed_actor<Messages...>*) const {
+    (message(Messages{}), ...);
+  }
+  template <class... Interfaces>
+  void all() const {
+    (interface(static_cast<Interfaces*>(nullptr)), ...);
+  }
+};
+
 struct config : caf::actor_system_config {
   config() {
     set("scheduler.policy", caf::atom("testing"));
@@ -117,6 +141,16 @@ BOOST_AUTO_TEST_CASE(every_registered_message_survives_the_wire) {
   config cfg;
   caf::actor_system system{cfg};
   for_each_message_type(round_trip{system});
+}
+
+BOOST_AUTO_TEST_CASE(whatever_nodes_say_to_each_other_is_registered) {
+  config cfg;
+  caf::actor_system system{cfg};
+  sendable{system}
+    .all<inspected_actor, catalog_actor, volume_actor, volume_directory_actor, lease_holder_actor, lease_manager_actor,
+         migration_supervisor_actor, attachments_actor, node_steward_actor, placement_actor, tier_actor,
+         data_keeper_actor, mover_actor, host_supervisor_actor, monitor_actor, membership_actor, node_gate_actor,
+         console_actor, node_root_actor>();
 }
 
 BOOST_AUTO_TEST_CASE(an_error_keeps_its_code_and_context_and_prints_its_name) {

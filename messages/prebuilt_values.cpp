@@ -1,0 +1,5 @@
+#include "messages/interfaces.hpp"
+
+#define VARVE_HERE(...) VARVE_INSTANTIATE_VALUE(, __VA_ARGS__)
+VARVE_MESSAGE_TYPES(VARVE_HERE)
+VARVE_COMMON_TYPES(VARVE_HERE)
