@@ -12,8 +12,8 @@ namespace {
 
 /// Entries of one page, whatever is asked for: an answer must not grow with the catalog.
 constexpr uint64_t page_max = 4096;
-/// A conflict means that another manager started in the same moment.
-constexpr unsigned incarnation_attempts_max = 5;
+/// A conflict means that another manager did the same in the same moment.
+constexpr unsigned attempts_max = 5;
 
 } // namespace
 
@@ -27,6 +27,7 @@ catalog_self::behavior_type catalog_state::make_behavior(context_ptr context) {
     [this](atom::commit, catalog_batch& batch) { return commit(batch); },
     [this](atom::list, std::string& prefix, std::string& after, uint64_t limit) { return list(prefix, after, limit); },
     [this](atom::get) { return incarnation(); },
+    [this](atom::acquire, const std::string& counter, uint64_t count) { return take(counter, count); },
     [](const returned& x) { x.run(); },
     [this](atom::report) { return report_of(self_, facts()); },
   };
@@ -68,6 +69,71 @@ caf::typed_response_promise<catalog_page> catalog_state::list(std::string& prefi
   return promise;
 }
 
+caf::typed_response_promise<uint64_t> catalog_state::take(const std::string& counter, uint64_t count) {
+  auto promise = self_->make_response_promise<uint64_t>();
+  const bool asked = takers_.count(counter) != 0;
+  takers_[counter].push_back({count, promise});
+  if (!asked)
+    take_for_all(counter, 0);
+  return promise;
+}
+
+void catalog_state::take_for_all(const std::string& counter, unsigned attempts) {
+  auto refuse = [this, counter](const caf::error& e) {
+    auto all = std::move(takers_.at(counter));
+    takers_.erase(counter);
+    for (auto& x : all)
+      x.promise.deliver(e);
+  };
+  auto found = [this, counter, attempts, refuse](const catalog_result& x) {
+    uint64_t first = 1, revision = 0;
+    caf::error problem;
+    if (x.status != errc::none)
+      problem = make_error(x.status, x.context);
+    else if (!x.entries.empty() && x.entries.front().key == counter) {
+      revision = x.entries.front().revision;
+      problem = decode(x.entries.front().value, first);
+      if (!problem && first == 0)
+        problem = make_error(errc::bad_format, "catalog entry " + counter);
+    }
+    if (problem) {
+      refuse(problem);
+      return;
+    }
+    const auto& waiting = takers_.at(counter);
+    const auto served = waiting.size();
+    uint64_t end = first;
+    for (const auto& taker : waiting)
+      end += taker.count;
+    catalog_batch batch;
+    batch.compare.push_back({counter, revision});
+    batch.changes.push_back({counter, encode(end), false});
+    auto committed = [this, counter, attempts, refuse, first, served](const catalog_result& y) {
+      if (y.status == errc::conflict && attempts + 1 < attempts_max) {
+        take_for_all(counter, attempts + 1);
+        return;
+      }
+      if (y.status != errc::none) {
+        refuse(make_error(y.status, y.context));
+        return;
+      }
+      auto& all = takers_.at(counter);
+      auto next = first;
+      for (size_t i = 0; i < served; ++i) {
+        all[i].promise.deliver(next);
+        next += all[i].count;
+      }
+      all.erase(all.begin(), all.begin() + static_cast<ptrdiff_t>(served));
+      if (all.empty())
+        takers_.erase(counter);
+      else
+        take_for_all(counter, 0);
+    };
+    context_->store->commit(std::move(batch), returning<catalog_result>(self_, committed));
+  };
+  context_->store->list(counter, "", 1, returning<catalog_result>(self_, found));
+}
+
 caf::typed_response_promise<uint64_t> catalog_state::incarnation() {
   auto promise = self_->make_response_promise<uint64_t>();
   raise_incarnation(promise, 0);
@@ -98,7 +164,7 @@ void catalog_state::raise_incarnation(caf::typed_response_promise<uint64_t> prom
                                                                                 last](const catalog_result& x) mutable {
                               if (x.status == errc::none)
                                 promise.deliver(last + 1);
-                              else if (x.status == errc::conflict && attempts + 1 < incarnation_attempts_max)
+                              else if (x.status == errc::conflict && attempts + 1 < attempts_max)
                                 raise_incarnation(promise, attempts + 1);
                               else
                                 promise.deliver(make_error(x.status, x.context));

@@ -4,7 +4,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 
+#include "actors/catalog_counter.hpp"
 #include "tests/actors/fixture.hpp"
 
 namespace varve {
@@ -161,19 +163,11 @@ inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::point
   };
 }
 
-inline catalog_actor::behavior_type fake_catalog(catalog_actor::pointer, shared_management of) {
+inline counters_actor::behavior_type fake_catalog(counters_actor::pointer, shared_management of) {
   return {
-    [=](atom::commit, const catalog_batch& batch) -> caf::result<uint64_t> {
-      of->next_holder = std::strtoull(batch.changes.front().value.c_str(), nullptr, 10);
-      return of->next_holder;
+    [=](atom::acquire, const std::string&, uint64_t count) {
+      return std::exchange(of->next_holder, of->next_holder + count);
     },
-    [=](atom::list, const std::string& prefix, const std::string&, uint64_t) {
-      catalog_page page;
-      if (of->next_holder > 1)
-        page.entries.push_back({prefix, std::to_string(of->next_holder), of->next_holder});
-      return page;
-    },
-    [=](atom::get) -> uint64_t { return 1; },
   };
 }
 

@@ -319,6 +319,51 @@ BOOST_AUTO_TEST_CASE(a_migration_is_journalled_with_the_new_home_in_one_batch) {
   BOOST_TEST(store->lazy_commits() == lazy_before);
 }
 
+BOOST_AUTO_TEST_CASE(numbers_that_many_ask_for_at_once_are_taken_in_few_commits_and_never_given_twice) {
+  auto catalog = caf::actor_cast<counters_actor>(find<catalog_actor>(path::catalog));
+  const std::string counter = "meta/next-thing";
+  BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{3}) == 1u);
+  BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == 4u);
+  const auto commits = store->commits();
+  std::vector<pending<uint64_t>> asked;
+  for (uint64_t i = 0; i < 1000; ++i)
+    asked.push_back(begin<uint64_t>(catalog, atom::acquire_v, counter, i % 3 + 1));
+  run();
+  std::set<uint64_t> given;
+  for (uint64_t i = 0; i < 1000; ++i) {
+    BOOST_REQUIRE((asked[i].code() == errc::none));
+    for (uint64_t n = 0; n <= i % 3; ++n)
+      BOOST_TEST(given.insert(*asked[i].get() + n).second);
+  }
+  BOOST_TEST(*given.begin() == 5u);
+  BOOST_TEST(*given.rbegin() == 4 + given.size());
+  BOOST_TEST(store->commits() - commits <= 3u);
+  // Another manager is faster, a few times; too often; and the catalog is damaged.
+  auto other_takes = [&](const std::string& left) {
+    catalog_batch batch;
+    batch.changes.push_back({counter, left, false});
+    store->commit(batch, [](catalog_result) {});
+  };
+  for (const int races : {3, 100}) {
+    auto x = begin<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1});
+    uint64_t next = 10'000;
+    for (int i = 0; i < races && !x.done() && sched.has_job(); ++i) {
+      sched.run_once();
+      other_takes(std::to_string(++next));
+    }
+    run();
+    BOOST_TEST((x.code() == (races == 3 ? errc::none : errc::conflict)));
+    if (races == 3)
+      BOOST_TEST(*x.get() > 10'000u);
+  }
+  other_takes("0");
+  BOOST_TEST((refusal<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == errc::bad_format));
+  other_takes("7");
+  store->fail_commits(1);
+  BOOST_TEST((refusal<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == errc::device_failed));
+  BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == 7u);
+}
+
 BOOST_AUTO_TEST_CASE(an_incarnation_is_higher_each_time) {
   auto catalog = find<catalog_actor>(path::catalog);
   const auto first = *ask<uint64_t>(catalog, atom::get_v);
