@@ -42,8 +42,8 @@ struct lease_options {
   caf::timespan grace{std::chrono::seconds{2}};
   /// How long an acquire waits for a conflicting holder to give way.
   caf::timespan acquire_timeout{std::chrono::seconds{10}};
-  /// Leases at a time, of all holders.
-  uint64_t leases_max = 262'144;
+  /// Leases at a time, of all holders: each takes up to 2 KiB at the manager.
+  uint64_t leases_max = 2'097'152;
 
   /// What a holder waits between two keep-alives. Shorter terms, of sensitive volumes or as storage wished, leave less
   /// time for one that fails.

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include <caf/timespan.hpp>
@@ -54,17 +58,28 @@ public:
   void done(const range& asked, const std::vector<range>& granted, boot_time now);
 
   size_t in_flight() const noexcept { return in_flight_.size(); }
-  size_t waiting() const noexcept { return waiting_.size(); }
+  size_t waiting() const noexcept { return order_.size(); }
 
 private:
-  bool covered(const std::vector<range>& by, uint64_t first, uint64_t count, bool write) const;
+  /// By `first`.
+  using ranges = std::multimap<uint64_t, range>;
+  /// Reading and writing, each new, refused before, or to stay apart. Those of a kind that are not to stay apart
+  /// neither overlap nor touch.
+  static constexpr size_t kinds = 6, kinds_apart = 4;
+  static size_t kind_of(const range& x);
+
+  bool covered(uint64_t first, uint64_t count, bool write) const;
   void put(range x);
   void insert(const range& x);
+  void remove(size_t kind, ranges::iterator at);
   caf::timespan back_off(unsigned attempts) const;
 
   need_book_options options_;
-  // In order of `first`. Bounded by the requests that the port parks: each range stands for one at least.
-  std::vector<range> waiting_;
+  // Bounded by the requests that the port parks, each range stands for one at least; or, where a manager is asked again
+  // for all that is held, by that: a hundred thousand ranges.
+  std::array<ranges, kinds> waiting_;
+  /// Those that wait, in the order in which they are asked for: since when, where, of which kind.
+  std::multiset<std::tuple<boot_time, uint64_t, size_t>> order_;
   std::vector<range> in_flight_;
 };
 

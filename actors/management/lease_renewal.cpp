@@ -55,9 +55,8 @@ void lease_manager_state::ask_renewals(const std::string& name) {
     const auto holder = at->second.holder;
     if (!asked.insert(holder).second)
       continue;
-    for (auto& part : table_.renewable_of(holder))
-      if (part.tier == name)
-        question.holders.push_back({holder, part.wanted});
+    if (const auto part = table_.renewable_on(holder, name); part.leases > 0)
+      question.holders.push_back({holder, part.wanted});
   }
   if (ids.empty())
     return;
@@ -90,15 +89,18 @@ void lease_manager_state::ask_renewals(const std::string& name) {
 void lease_manager_state::tier_renewed(const std::string& name, const std::vector<uint64_t>& ids,
                                        const std::vector<renewal_terms>& terms) {
   const auto& options = context_->options.leases;
+  std::map<holder_id, const renewal_terms*> by_holder;
+  for (const auto& t : terms)
+    by_holder[t.holder] = &t;
   for (auto id : ids) {
     auto at = renewals_.find(id);
     if (at == renewals_.end() || at->second.open.count(name) == 0)
       continue;
     auto& x = at->second;
-    const auto said =
-      std::find_if(terms.begin(), terms.end(), [&](const renewal_terms& t) { return t.holder == x.holder; });
-    const auto count = table_.renewable_on(x.holder, name);
-    if (said == terms.end() || said->leases < count) {
+    const auto found = by_holder.find(x.holder);
+    const auto* said = found == by_holder.end() ? nullptr : found->second;
+    const auto count = table_.renewable_on(x.holder, name).leases;
+    if (!said || said->leases < count) {
       // It was started again, or a shard has just come there: what it does not know it has not renewed.
       if (count > 0)
         record_again(x.holder, name);
@@ -179,16 +181,10 @@ void lease_manager_state::record_again(holder_id holder, const std::string& tier
   auto tier = context_->directory->get<tier_actor>(path::tier(tier_name));
   if (!tier)
     return;
-  for (auto id : table_.of_holder(holder)) {
-    const auto* row = table_.find(id);
-    if (!row->exists() || !row->granted || row->revoking)
-      continue;
-    auto grant = table_.grant(id);
-    // With the next keep-alive again; what storage refuses for good, it refuses to the holder's I/O too.
-    if (grant.home.tier == tier_name)
-      self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-        .then([](const lease_grant&) {}, [](const caf::error&) {});
-  }
+  // With the next keep-alive again; what storage refuses for good, it refuses to the holder's I/O too.
+  for (auto id : table_.recorded_on(holder, tier_name))
+    self_->request(tier, context_->options.request_timeout, atom::fence_v, table_.grant(id))
+      .then([](const lease_grant&) {}, [](const caf::error&) {});
 }
 
 } // namespace varve

@@ -1,11 +1,15 @@
 #include "actors/management/lease_table.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 namespace varve {
 
 namespace {
+
+/// Of runs.
+constexpr uint32_t no_tier = UINT32_MAX;
 
 bool overlap(shard_id a, uint64_t a_count, shard_id b, uint64_t b_count) {
   return a.index.value() < b.index.value() + b_count && b.index.value() < a.index.value() + a_count;
@@ -59,7 +63,7 @@ lease_table::claim lease_table::ask(holder_id holder, const shard_home& home, le
   auto at = mine.find(home.id.index);
   auto& row = at == mine.end() ? make(holder, home.id, 1, home.of) : rows_.at(at->second);
   row.generation = home.of;
-  row.tier = tier_index(home.tier);
+  place(row, tiers_.number(home.tier));
   row.fence = std::max(row.fence, shared);
   if (!row.granted)
     row.mode = row.agreed = mode;
@@ -109,6 +113,7 @@ lease_table::claim lease_table::ask_run(holder_id holder, shard_id first, uint64
     const auto swallowed = next->second;
     const auto& row = rows_.at(swallowed);
     kept.count = std::max(kept.count, row.first.index.value() + row.count - kept.first.index.value());
+    holders_.at(holder).by_tier.erase({row.tier, swallowed});
     rows_.erase(swallowed);
     next = mine.erase(next);
   }
@@ -125,8 +130,29 @@ lease_row& lease_table::make(holder_id holder, shard_id first, uint64_t count, g
   row.generation = of;
   auto& mine = holdings_[first.volume][holder];
   (row.exists() ? mine.shards : mine.runs)[first.index] = id;
-  volumes_of_[holder].insert(first.volume);
+  auto& all = holders_[holder];
+  all.volumes.insert(first.volume);
+  all.by_tier.insert({row.tier, id});
   return row;
+}
+
+void lease_table::place(lease_row& row, uint32_t tier) {
+  if (row.tier == tier)
+    return;
+  auto& all = holders_.at(row.holder).by_tier;
+  all.erase({row.tier, row.id});
+  row.tier = tier;
+  all.insert({tier, row.id});
+}
+
+template <class F>
+void lease_table::each_on(holder_id holder, uint32_t tier, F f) const {
+  const auto of = holders_.find(holder);
+  if (of == holders_.end())
+    return;
+  const auto& all = of->second.by_tier;
+  for (auto at = all.lower_bound({tier, lease_id{}}); at != all.end() && at->first == tier; ++at)
+    f(rows_.at(at->second));
 }
 
 void lease_table::agree(lease_id id, const terms& by, lease_mode mode) {
@@ -178,7 +204,7 @@ void lease_table::adopt(const lease_grant& x, boot_time until) {
   auto at = mine.find(x.home.id.index);
   auto& row = at == mine.end() ? make(x.holder, x.home.id, 1, x.home.of) : rows_.at(at->second);
   row.generation = x.home.of;
-  row.tier = tier_index(x.home.tier);
+  place(row, tiers_.number(x.home.tier));
   row.fence = std::max(row.fence, x.fence);
   row.mode = row.agreed = x.mode;
   row.granted = true;
@@ -188,35 +214,48 @@ void lease_table::adopt(const lease_grant& x, boot_time until) {
 }
 
 std::vector<lease_table::renewable> lease_table::renewable_of(holder_id holder) const {
-  std::vector<renewable> by_tier(tiers_.size());
-  for (auto id : of_holder(holder)) {
-    const auto& row = rows_.at(id);
-    if (!row.exists() || !row.granted)
-      continue;
-    auto& x = by_tier[row.tier];
-    ++x.leases;
-    x.wanted = std::max(x.wanted, row.wanted);
-  }
   std::vector<renewable> result;
-  for (size_t i = 0; i < by_tier.size(); ++i)
-    if (by_tier[i].leases > 0) {
-      by_tier[i].tier = tiers_[i];
-      result.push_back(std::move(by_tier[i]));
-    }
+  const auto of = holders_.find(holder);
+  if (of == holders_.end())
+    return result;
+  const auto& all = of->second.by_tier;
+  // Runs, which are of no tier, stand last.
+  for (auto at = all.begin(); at != all.end() && at->first < tiers_.size();
+       at = all.lower_bound({at->first + 1, lease_id{}})) {
+    auto x = renewable_on(holder, tiers_[at->first]);
+    if (x.leases > 0)
+      result.push_back(std::move(x));
+  }
   return result;
 }
 
-size_t lease_table::renewable_on(holder_id holder, const std::string& tier) const {
-  for (auto& x : renewable_of(holder))
-    if (x.tier == tier)
-      return x.leases;
-  return 0;
+lease_table::renewable lease_table::renewable_on(holder_id holder, const std::string& tier) const {
+  renewable result;
+  result.tier = tier;
+  if (const auto number = tiers_.find(tier))
+    each_on(holder, *number, [&](const lease_row& row) {
+      if (!row.granted)
+        return;
+      ++result.leases;
+      result.wanted = std::max(result.wanted, row.wanted);
+    });
+  return result;
+}
+
+std::vector<lease_id> lease_table::recorded_on(holder_id holder, const std::string& tier) const {
+  std::vector<lease_id> result;
+  if (const auto number = tiers_.find(tier))
+    each_on(holder, *number, [&](const lease_row& row) {
+      if (row.granted && !row.revoking)
+        result.push_back(row.id);
+    });
+  return result;
 }
 
 std::vector<holder_id> lease_table::holders_on(const std::string& tier) const {
   std::vector<holder_id> result;
-  for (const auto& [holder, volumes] : volumes_of_)
-    if (renewable_on(holder, tier) > 0)
+  for (const auto& [holder, all] : holders_)
+    if (renewable_on(holder, tier).leases > 0)
       result.push_back(holder);
   return result;
 }
@@ -224,15 +263,18 @@ std::vector<holder_id> lease_table::holders_on(const std::string& tier) const {
 lease_table::renewed lease_table::renew(holder_id holder, const std::string& tier, boot_time now, const terms& accepted,
                                         caf::timespan short_term, caf::timespan drift_bound) {
   renewed result;
-  for (auto id : of_holder(holder)) {
-    auto& row = rows_.at(id);
-    if (!row.granted || row.exists() == tier.empty() || (row.exists() && tiers_[row.tier] != tier))
-      continue;
+  const auto on = tier.empty() ? std::optional{no_tier} : tiers_.find(tier);
+  if (!on)
+    return result;
+  each_on(holder, *on, [&](const lease_row& found) {
+    if (!found.granted)
+      return;
+    auto& row = rows_.at(found.id);
     // Its holder, who may not have heard of it yet, extends it with all others, and must not count on it for longer
     // than the manager does. A fence ends it when it is not given back; a run has none, and is held back.
     if (row.revoking && !row.exists()) {
       ++result.held_back;
-      continue;
+      return;
     }
     auto term = row.wanted;
     auto limit = term_limit::none;
@@ -248,13 +290,13 @@ lease_table::renewed lease_table::renew(holder_id holder, const std::string& tie
     if (limit == term_limit::none && row.limit == term_limit::sensitive)
       limit = row.limit;
     if (limit != row.limit)
-      result.changed.push_back(id);
+      result.changed.push_back(row.id);
     row.limit = limit;
     row.term = term;
     row.until = std::max(row.until, now + term + drift_bound);
     result.term = std::min(result.term, term);
     ++result.leases;
-  }
+  });
   return result;
 }
 
@@ -307,15 +349,16 @@ void lease_table::erase(lease_id id) {
   auto& holders = holdings_.at(row.first.volume);
   auto& mine = holders.at(row.holder);
   (row.exists() ? mine.shards : mine.runs).erase(row.first.index);
+  const auto all = holders_.find(row.holder);
+  all->second.by_tier.erase({row.tier, id});
   if (!mine.shards.empty() || !mine.runs.empty())
     return;
   holders.erase(row.holder);
   if (holders.empty())
     holdings_.erase(row.first.volume);
-  auto volumes = volumes_of_.find(row.holder);
-  volumes->second.erase(row.first.volume);
-  if (volumes->second.empty())
-    volumes_of_.erase(volumes);
+  all->second.volumes.erase(row.first.volume);
+  if (all->second.volumes.empty())
+    holders_.erase(all);
 }
 
 void lease_table::moved(const shard_home& home) {
@@ -324,7 +367,7 @@ void lease_table::moved(const shard_home& home) {
       return;
     auto& row = rows_.at(x.id);
     row.generation = home.of;
-    row.tier = tier_index(home.tier);
+    place(row, tiers_.number(home.tier));
     row.fence = std::max(row.fence, home.fence);
   });
 }
@@ -342,13 +385,15 @@ std::vector<lease_id> lease_table::overlapping(shard_id first, uint64_t count) c
 
 std::vector<lease_id> lease_table::of_holder(holder_id holder) const {
   std::vector<lease_id> result;
-  auto volumes = volumes_of_.find(holder);
-  if (volumes == volumes_of_.end())
+  auto of = holders_.find(holder);
+  if (of == holders_.end())
     return result;
-  for (auto volume : volumes->second)
-    for (const auto& ids : {holdings_.at(volume).at(holder).shards, holdings_.at(volume).at(holder).runs})
-      for (const auto& [index, id] : ids)
+  for (auto volume : of->second.volumes) {
+    const auto& mine = holdings_.at(volume).at(holder);
+    for (const auto* ids : {&mine.shards, &mine.runs})
+      for (const auto& [index, id] : *ids)
         result.push_back(id);
+  }
   return result;
 }
 
@@ -399,13 +444,6 @@ lease_grant lease_table::grant(lease_id id) const {
   return result;
 }
 
-uint32_t lease_table::tier_index(const std::string& name) {
-  auto at = std::find(tiers_.begin(), tiers_.end(), name);
-  if (at == tiers_.end())
-    at = tiers_.insert(tiers_.end(), name);
-  return static_cast<uint32_t>(at - tiers_.begin());
-}
-
 void lease_table::check() const {
   auto must = [](bool holds, const char* what) {
     if (!holds)
@@ -414,7 +452,7 @@ void lease_table::check() const {
   size_t indexed = 0;
   for (const auto& [volume, holders] : holdings_)
     for (const auto& [holder, x] : holders) {
-      must(volumes_of_.count(holder) && volumes_of_.at(holder).count(volume), "a holder's volume is not indexed");
+      must(holders_.count(holder) && holders_.at(holder).volumes.count(volume), "a holder's volume is not indexed");
       uint64_t free_from = 0;
       for (const auto& [index, id] : x.runs) {
         must(index.value() >= free_from, "two runs of one holder overlap");
@@ -423,6 +461,16 @@ void lease_table::check() const {
       indexed += x.shards.size() + x.runs.size();
     }
   must(indexed == rows_.size(), "a lease is not indexed once");
+  indexed = 0;
+  for (const auto& [holder, x] : holders_)
+    for (const auto& [tier, id] : x.by_tier) {
+      const auto row = rows_.find(id);
+      must(row != rows_.end() && row->second.holder == holder && row->second.tier == tier,
+           "a lease is indexed under another tier or holder");
+      must(row->second.exists() == (tier < tiers_.size()), "a run is of a tier, or a shard of none");
+      ++indexed;
+    }
+  must(indexed == rows_.size(), "a lease is not indexed once by its tier");
   for (const auto& [id, row] : rows_)
     each_overlapping(row.first, row.count, [&, mine = &row](const lease_row& other) {
       must(mine->holder == other.holder || compatible(mine->mode, other.mode),

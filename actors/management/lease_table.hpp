@@ -6,8 +6,10 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "actors/management/tier_names.hpp"
 #include "messages/lease.hpp"
 
 namespace varve {
@@ -26,7 +28,8 @@ struct lease_row {
   /// As agreed last, and what management would give it.
   caf::timespan term{0};
   caf::timespan wanted{0};
-  uint32_t tier = 0;
+  /// As the table numbers them; of a run none.
+  uint32_t tier = UINT32_MAX;
   term_limit limit = term_limit::none;
   lease_mode mode = lease_mode::read;
   /// What storage has agreed to; below `mode` while an upgrade is on its way.
@@ -90,7 +93,10 @@ public:
   };
   /// Of each tier on which it has any.
   std::vector<renewable> renewable_of(holder_id holder) const;
-  size_t renewable_on(holder_id holder, const std::string& tier) const;
+  /// On that one; what else the holder has takes no time.
+  renewable renewable_on(holder_id holder, const std::string& tier) const;
+  /// Which of them storage there is to know of: granted and not asked back.
+  std::vector<lease_id> recorded_on(holder_id holder, const std::string& tier) const;
   /// Who has any of these there.
   std::vector<holder_id> holders_on(const std::string& tier) const;
   /// How a renewal went.
@@ -120,7 +126,7 @@ public:
   void moved(const shard_home& home);
 
   const lease_row* find(lease_id id) const;
-  bool holds(holder_id holder) const { return volumes_of_.count(holder) != 0; }
+  bool holds(holder_id holder) const { return holders_.count(holder) != 0; }
   /// Of whoever holds any part of the range.
   std::vector<lease_id> overlapping(shard_id first, uint64_t count) const;
   std::vector<lease_id> of_holder(holder_id holder) const;
@@ -141,12 +147,20 @@ private:
   struct holding {
     std::map<shard_index, lease_id> shards, runs;
   };
+  /// What one holder has at all. Its leases are renewed tier by tier, and may lie on a thousand.
+  struct holder_row {
+    std::set<volume_id> volumes;
+    std::set<std::pair<uint32_t, lease_id>> by_tier;
+  };
 
   template <class F>
   void each_overlapping(shard_id first, uint64_t count, F f) const;
   lease_row& make(holder_id holder, shard_id first, uint64_t count, generation of);
   void erase(lease_id id);
-  uint32_t tier_index(const std::string& name);
+  void place(lease_row& row, uint32_t tier);
+  /// Each row of a holder's on a tier, as `row.tier` numbers it.
+  template <class F>
+  void each_on(holder_id holder, uint32_t tier, F f) const;
   std::vector<lease_id> conflicts(holder_id holder, shard_id first, uint64_t count, lease_mode mode) const;
 
   uint64_t incarnation_;
@@ -154,13 +168,13 @@ private:
   uint64_t ids_ = 0;
   std::unordered_map<lease_id, lease_row> rows_;
   std::map<volume_id, std::map<holder_id, holding>> holdings_;
-  std::map<holder_id, std::set<volume_id>> volumes_of_;
+  std::map<holder_id, holder_row> holders_;
   /// Shards whose next grant needs a new epoch, until storage has agreed to one; which it is to be, once chosen.
   std::unordered_map<shard_id, epoch> unclean_;
   /// Of which nobody who is not known here can be left.
   std::unordered_set<shard_id> certain_;
   std::unordered_map<shard_id, boot_time> contended_;
-  std::vector<std::string> tiers_;
+  tier_names tiers_;
 };
 
 } // namespace varve

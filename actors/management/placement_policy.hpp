@@ -38,8 +38,14 @@ struct placement_request {
 
 /// Where a volume's new shards go: spread over the tiers of the first class that has room, then of the next.
 struct placement_plan {
-  /// Positions in the list of tiers, best class first; of a class all are as good.
-  std::vector<std::vector<size_t>> classes;
+  struct tier_class {
+    /// Positions in the list of tiers; all are as good.
+    std::vector<size_t> members;
+    /// The capacity of the largest, in bytes; also of one that is cordoned and would be a member.
+    uint64_t largest_bytes = 0;
+  };
+  /// Best first.
+  std::vector<tier_class> classes;
   /// What all of them have free, in bytes.
   uint64_t free_bytes = 0;
 };

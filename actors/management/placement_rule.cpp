@@ -55,17 +55,46 @@ const char* name_of(sensitivity x) {
   return x == sensitivity::high ? "high" : x == sensitivity::normal ? "normal" : "low";
 }
 
-/// Of one shard at one tier: in (0, 1), as good as random, always the same (SplitMix64's finaliser).
-double draw(shard_id shard, const std::string& tier) {
-  uint64_t x = std::hash<shard_id>{}(shard);
-  for (const char c : tier)
-    x = (x ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+/// As good as random, always the same (SplitMix64's finaliser).
+uint64_t mixed(uint64_t x) {
   x ^= x >> 30;
   x *= 0xbf58476d1ce4e5b9ull;
   x ^= x >> 27;
   x *= 0x94d049bb133111ebull;
-  x ^= x >> 31;
+  return x ^ (x >> 31);
+}
+
+/// In (0, 1).
+double fraction(uint64_t x) {
   return (static_cast<double>(x >> 11) + 0.5) / 9007199254740992.0; // 2^53
+}
+
+/// Of one shard at one tier.
+double draw(shard_id shard, const std::string& tier) {
+  uint64_t x = std::hash<shard_id>{}(shard);
+  for (const char c : tier)
+    x = (x ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  return fraction(mixed(x));
+}
+
+/// Of a class's members one that `may` have the shard, by free space; null: none was met in some tries. Which of all
+/// tiers are tried the shard says, whatever class they are of, and each is taken with the share of the largest member's
+/// capacity that it has free: so what has gone, or has left the class, changes the answers for its own shards only, as
+/// when all were looked at; and where most tiers are alike a thousand are no more work than ten.
+template <class F>
+const storage_tier* sample(const placement_plan::tier_class& of, const std::vector<storage_tier>& tiers, shard_id shard,
+                           F may) {
+  // Where all are alike and a third of the space is free one shard of 400,000 meets none.
+  constexpr uint64_t tries = 32;
+  const auto seed = mixed(std::hash<shard_id>{}(shard));
+  for (uint64_t i = 1; i <= tries; ++i) {
+    const auto x = mixed(seed + i * 0x9e3779b97f4a7c15ull);
+    const auto& tier = tiers[x % tiers.size()];
+    if (std::binary_search(of.members.begin(), of.members.end(), x % tiers.size()) && may(tier) &&
+        fraction(mixed(x)) * static_cast<double>(of.largest_bytes) < static_cast<double>(free_bytes(tier.info)))
+      return &tier;
+  }
+  return nullptr;
 }
 
 } // namespace
@@ -122,10 +151,15 @@ caf::error placement_rule::determine_shard_placement(uint64_t, const placement_r
       if (better(tiers[i].info, tiers[best].info, workload.profile))
         best = i;
     auto& made = out.classes.emplace_back();
+    for (const auto& x : tiers)
+      if (x.cordoned && alike(x.info, tiers[best].info, workload.profile))
+        made.largest_bytes = std::max(made.largest_bytes, x.info.capacity_bytes);
     std::erase_if(fit, [&](size_t i) {
       const bool same = i == best || alike(tiers[i].info, tiers[best].info, workload.profile);
-      if (same)
-        made.push_back(i);
+      if (same) {
+        made.members.push_back(i);
+        made.largest_bytes = std::max(made.largest_bytes, tiers[i].info.capacity_bytes);
+      }
       return same;
     });
   }
@@ -136,11 +170,19 @@ caf::error choose_tier(const placement_plan& plan, const std::vector<storage_tie
                        shard_id shard, const std::string& near, std::string& out) {
   const storage_tier* waits_for = nullptr;
   for (const bool with_reserve : {true, false})
-    for (const auto& members : plan.classes) {
+    for (const auto& of : plan.classes) {
+      if (near.empty() || volume.profile != workload_profile::latency)
+        if (const auto* found = sample(of, tiers, shard, [&](const storage_tier& x) {
+              return x.info.state != "failed" && x.info.state != "refused" && x.info.state != silent_tier &&
+                     free_bytes(x.info) >= volume.shard_size && (!with_reserve || roomy(x.info));
+            })) {
+          out = found->info.name;
+          return {};
+        }
       const storage_tier* best = nullptr;
       double best_score = 0;
       bool best_near = false;
-      for (const auto i : members) {
+      for (const auto i : of.members) {
         const auto& x = tiers[i];
         if (x.info.state == "failed" || free_bytes(x.info) < volume.shard_size)
           continue;

@@ -25,10 +25,10 @@ placement_request request_of(const volume_spec& volume);
 
 /// The tier of a plan that gets a new shard: of the first class with one of which more than a tenth is free, so that
 /// what is there can grow and move; else of the first with one that has room at all. Within a class shards are spread
-/// by free space, by rendezvous hashing (Thaler and Ravishankar, 1998; weighted as by Schindelhauer and Schomaker,
-/// 2005): a shard that is asked for again mostly gets the same answer. `near`: a node at which the volume is attached;
-/// for the latency profile a tier there is preferred within its class. errc::tier_full, errc::unavailable (full but for
-/// one that does not answer: ask again).
+/// by free space, by sampling; where that meets none with room, by rendezvous hashing (Thaler and Ravishankar, 1998;
+/// weighted as by Schindelhauer and Schomaker, 2005). A shard that is asked for again mostly gets the same answer.
+/// `near`: a node at which the volume is attached; for the latency profile a tier there is preferred within its class.
+/// errc::tier_full, errc::unavailable (full but for one that does not answer: ask again).
 caf::error choose_tier(const placement_plan& plan, const std::vector<storage_tier>& tiers, const volume_spec& volume,
                        shard_id shard, const std::string& near, std::string& out);
 

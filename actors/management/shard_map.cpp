@@ -1,14 +1,9 @@
 #include "actors/management/shard_map.hpp"
 
-#include <algorithm>
-
 namespace varve {
 
 void shard_map::put(const shard_home& home, uint64_t revision) {
-  auto tier = std::find(tiers_.begin(), tiers_.end(), home.tier);
-  if (tier == tiers_.end())
-    tier = tiers_.insert(tiers_.end(), home.tier);
-  rows_[home.id.index] = {home.of, home.fence, revision, static_cast<uint32_t>(tier - tiers_.begin())};
+  rows_[home.id.index] = {home.of, home.fence, revision, tiers_.number(home.tier)};
 }
 
 shard_home shard_map::home_of(shard_index index, const row& x) const {
@@ -22,6 +17,14 @@ shard_home shard_map::home(shard_index index) const {
   shard_home none;
   none.id = {volume_, index};
   return none;
+}
+
+std::vector<shard_home> shard_map::homes(const std::vector<shard_index>& all) const {
+  std::vector<shard_home> result;
+  for (const auto index : all)
+    if (auto at = rows_.find(index); at != rows_.end())
+      result.push_back(home_of(index, at->second));
+  return result;
 }
 
 uint64_t shard_map::revision(shard_index index) const {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/management/tier_names.hpp"
 #include "messages/volume.hpp"
 
 namespace varve {
@@ -27,6 +28,8 @@ public:
   void erase(shard_index index) { rows_.erase(index); }
   /// One that does not exist: generation 0, no tier.
   shard_home home(shard_index index) const;
+  /// Those of these shards that exist, in order.
+  std::vector<shard_home> homes(const std::vector<shard_index>& all) const;
   /// 0 for one that does not exist.
   uint64_t revision(shard_index index) const;
   /// At most `homes_max` homes of the range; `end` tells how far the answer reaches. `shards` is the size of the
@@ -37,15 +40,14 @@ public:
   std::optional<shard_index> first() const;
   size_t size() const noexcept { return rows_.size(); }
   /// The tiers that hold any shard now, or did.
-  const std::vector<std::string>& tiers() const noexcept { return tiers_; }
+  const std::vector<std::string>& tiers() const noexcept { return tiers_.all(); }
 
 private:
   shard_home home_of(shard_index index, const row& x) const;
 
   volume_id volume_;
   std::map<shard_index, row> rows_;
-  /// Names once, not in each row.
-  std::vector<std::string> tiers_;
+  tier_names tiers_;
 };
 
 } // namespace varve

@@ -79,6 +79,9 @@ volume_self::behavior_type volume_state::make_behavior(context_ptr context, volu
       if (find_creation(index, step))
         place(index);
     },
+    [this](atom::locate, const std::vector<shard_index>& all) {
+      return when_loaded<std::vector<shard_home>>([this, all](auto promise) { promise.deliver(map_.homes(all)); });
+    },
     [this](atom::report) { return report_of(self_, facts()); },
   };
 }

@@ -14,11 +14,16 @@ namespace varve {
 /// Told of each change of a volume's record (its directory).
 using volume_watcher_actor = caf::typed_actor<caf::reacts_to<atom::publish, volume_record>>;
 
+/// What whoever clears up after lost migrations asks a volume, on its own node: the homes of these shards, of those
+/// that exist, in order. Waits until the volume is loaded; errc::unavailable when too many wait.
+using volume_homes_actor =
+  caf::typed_actor<caf::replies_to<atom::locate, std::vector<shard_index>>::with<std::vector<shard_home>>>;
+
 /// The interface, and what the actor says to itself: tick loads the next page or removes the next shards; activate
 /// tries the creation of a shard again.
 using volume_self =
-  volume_actor::extend<caf::reacts_to<atom::tick>,
-                       caf::reacts_to<atom::activate, shard_index, uint64_t>>::extend_with<inspected_actor>;
+  volume_actor::extend<caf::reacts_to<atom::tick>, caf::reacts_to<atom::activate, shard_index, uint64_t>>::extend_with<
+    volume_homes_actor>::extend_with<inspected_actor>;
 
 /// Owns the record and the shard map of one volume. Loads both from the catalog, in pages; until then requests wait.
 /// Every change is in the catalog before it is answered; each commit compares the revision that this actor knows, so

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "actors/catalog_counter.hpp"
+#include "actors/management/volume.hpp"
 #include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
@@ -18,6 +19,10 @@ constexpr size_t migrations_max = 65'536;
 constexpr uint64_t journal_page = 256;
 /// How soon a tier that is back is noticed: a look into the directory.
 constexpr caf::timespan look_every = 1s;
+/// Tiers that are cleared up at a time, and shards of one that a volume is asked about at once. A manager that starts
+/// hears of all shards there are.
+constexpr size_t sweeps_max = 4;
+constexpr size_t swept_at_once = 4096;
 /// Entries removed in one batch: not every store takes more (etcd).
 constexpr size_t pruned_max = 100;
 
@@ -81,7 +86,10 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
     [this](atom::publish, const migration_progress& x) { publish(x); },
     [this](atom::open, uint64_t attempts) { take_term(attempts); },
     [this](atom::tick) { look_for_tiers(); },
-    [this](atom::verify, const std::string& tier, uint64_t attempts) { sweep(tier, attempts); },
+    [this](atom::verify, const std::string& tier, uint64_t attempts) {
+      to_sweep_.emplace_back(tier, attempts);
+      sweep_more();
+    },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
     [this](atom::report) { return report_of(self_, facts()); },
@@ -92,10 +100,13 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
 // --------------------------------------------------------------------------------------------------------------
 
 actor_facts migration_supervisor_state::facts() const {
-  actor_facts facts{
-    flag_fact("journal-read", ready_),       count_fact("running", running_),
-    count_fact("waiting", waiting_.size()),  count_fact("ended-kept", ended_.size()),
-    count_fact("shards-busy", busy_.size()), count_fact("running-max", context_->options.migrations.running_max)};
+  actor_facts facts{flag_fact("journal-read", ready_),
+                    count_fact("running", running_),
+                    count_fact("waiting", waiting_.size()),
+                    count_fact("ended-kept", ended_.size()),
+                    count_fact("shards-busy", busy_.size()),
+                    count_fact("running-max", context_->options.migrations.running_max),
+                    count_fact("tiers-to-sweep", to_sweep_.size() + sweeping_)};
   const auto below = children_->facts();
   facts.insert(facts.end(), below.begin(), below.end());
   return facts;
@@ -614,80 +625,127 @@ void migration_supervisor_state::look_for_tiers() {
     if (!tier || swept_[x.store.name] == tier.address())
       continue;
     swept_[x.store.name] = tier.address();
-    sweep(x.store.name, 0);
+    to_sweep_.emplace_back(x.store.name, 0);
   }
+  sweep_more();
   self_->delayed_send(self_, look_every, atom::tick_v);
+}
+
+struct migration_supervisor_state::sweeping {
+  std::string tier;
+  uint64_t attempts = 0;
+  /// Questions that are not answered yet.
+  size_t open = 1;
+  /// One could not be answered: a volume that is being loaded, say. The tier is swept again.
+  bool again = false;
+};
+
+void migration_supervisor_state::sweep_more() {
+  while (sweeping_ < sweeps_max && !to_sweep_.empty()) {
+    const auto [tier, attempts] = std::move(to_sweep_.front());
+    to_sweep_.pop_front();
+    sweep(tier, attempts);
+  }
 }
 
 void migration_supervisor_state::sweep(const std::string& tier, uint64_t attempts) {
   auto stock = context_->directory->get<tier_stock_actor>(path::tier(tier));
-  auto again = [this, tier, attempts] {
-    self_->delayed_send(self_, back_off(attempts), atom::verify_v, tier, attempts + 1);
-  };
   if (!stock || !(swept_[tier] == stock.address())) {
     swept_.erase(tier); // it is found when it is back
     return;
   }
+  ++sweeping_;
+  auto x = std::make_shared<sweeping>(sweeping{tier, attempts});
   self_->request(stock, context_->options.request_timeout, atom::list_v)
     .then(
-      [this, tier](const std::vector<found_shard>& found) {
+      [this, x](std::vector<found_shard>& found) {
         std::map<volume_id, std::vector<found_shard>> by_volume;
-        for (auto& x : found)
-          by_volume[x.home.id.volume].push_back(x);
+        for (const auto& shard : found)
+          by_volume[shard.home.id.volume].push_back(shard);
         for (auto& [volume, part] : by_volume)
-          sweep_volume(tier, volume, std::move(part));
+          sweep_volume(x, volume, std::make_shared<const std::vector<found_shard>>(std::move(part)));
+        answered(x, true);
       },
-      [again](const caf::error&) { again(); });
+      [this, x](const caf::error&) { answered(x, false); });
 }
 
-void migration_supervisor_state::sweep_volume(const std::string& tier, volume_id volume,
-                                              std::vector<found_shard> found) {
+void migration_supervisor_state::answered(const sweeping_ptr& x, bool well) {
+  x->again |= !well;
+  if (--x->open > 0)
+    return;
+  if (x->again)
+    self_->delayed_send(self_, back_off(x->attempts), atom::verify_v, x->tier, x->attempts + 1);
+  --sweeping_;
+  sweep_more();
+}
+
+void migration_supervisor_state::sweep_volume(const sweeping_ptr& x, volume_id volume, found_ptr found) {
+  ++x->open;
+  if (context_->directory->get<volume_homes_actor>(path::volume(volume.value()))) {
+    sweep_some(x, volume, found, 0);
+    return;
+  }
+  // Being started, or there is none.
   auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
-  if (!volumes)
-    return; // nothing is lost by leaving it to the next start
-  auto unknown = [this, tier](const found_shard& x) {
-    context_->publish("SHARD_FILE_UNKNOWN", "tier " + tier + " has shard " + name_of(x.home.id) + " generation " +
-                                              std::to_string(x.home.of.value()) +
-                                              ", which the catalog does not know; it is left alone");
-  };
-  const auto timeout = context_->options.request_timeout;
-  self_->request(volumes, timeout, atom::open_v, volume)
+  if (!volumes) {
+    answered(x, false);
+    return;
+  }
+  self_->request(volumes, context_->options.request_timeout, atom::open_v, volume)
+    .then([this, x, volume, found](const volume_actor&) { sweep_some(x, volume, found, 0); },
+          [this, x, found](const caf::error& e) {
+            const bool gone = code_of(e) == errc::not_found;
+            if (gone)
+              for (const auto& shard : *found)
+                unknown(x->tier, shard);
+            answered(x, gone);
+          });
+}
+
+void migration_supervisor_state::sweep_some(const sweeping_ptr& x, volume_id volume, found_ptr found, size_t from) {
+  const auto actor = context_->directory->get<volume_homes_actor>(path::volume(volume.value()));
+  if (from >= found->size() || !actor) {
+    answered(x, from >= found->size());
+    return;
+  }
+  const auto end = std::min(found->size(), from + swept_at_once);
+  std::vector<shard_index> asked;
+  asked.reserve(end - from);
+  for (auto i = from; i < end; ++i)
+    asked.push_back((*found)[i].home.id.index);
+  self_->request(actor, context_->options.request_timeout, atom::locate_v, std::move(asked))
     .then(
-      [this, tier, found, timeout, unknown](const volume_actor& actor) {
-        auto low = found.front().home.id.index, high = low;
-        for (auto& x : found) {
-          low = std::min(low, x.home.id.index);
-          high = std::max(high, x.home.id.index);
+      [this, x, volume, found, from, end](const std::vector<shard_home>& homes) {
+        std::map<shard_index, const shard_home*> now;
+        for (const auto& home : homes)
+          now[home.id.index] = &home;
+        for (auto i = from; i < end; ++i) {
+          const auto at = now.find((*found)[i].home.id.index);
+          compare(x->tier, (*found)[i], at == now.end() ? nullptr : at->second);
         }
-        self_->request(actor, timeout, atom::locate_v, low, high.value() - low.value() + 1)
-          .then(
-            [this, tier, found, unknown](const shard_map_part& part) {
-              std::map<shard_id, shard_home> current;
-              for (auto& home : part.homes)
-                current[home.id] = home;
-              for (auto& x : found) {
-                auto at = current.find(x.home.id);
-                if (at != current.end() && at->second.tier == tier && at->second.of == x.home.of)
-                  continue;
-                // A migration, a start or a removal is busy with it: it clears up after itself.
-                if (busy_.count(x.home.id) != 0 || x.home.id.index >= part.end)
-                  continue;
-                // Replaced: its removal was not durable yet when power was lost.
-                const auto replaced =
-                  x.sealed_for != generation{0} && at != current.end() && at->second.of >= x.sealed_for;
-                if (x.incomplete || replaced)
-                  remove_leftover(tier, x);
-                else
-                  unknown(x);
-              }
-            },
-            [](const caf::error&) {}); // left to the next start
+        sweep_some(x, volume, found, end);
       },
-      [found, unknown](const caf::error& e) {
-        if (code_of(e) == errc::not_found)
-          for (auto& x : found)
-            unknown(x);
-      });
+      [this, x](const caf::error&) { answered(x, false); });
+}
+
+void migration_supervisor_state::compare(const std::string& tier, const found_shard& x, const shard_home* now) {
+  if (now && now->tier == tier && now->of == x.home.of)
+    return;
+  // A migration, a start or a removal is busy with it: it clears up after itself.
+  if (busy_.count(x.home.id) != 0)
+    return;
+  // Replaced: its removal was not durable yet when power was lost.
+  const auto replaced = x.sealed_for != generation{0} && now && now->of >= x.sealed_for;
+  if (x.incomplete || replaced)
+    remove_leftover(tier, x);
+  else
+    unknown(tier, x);
+}
+
+void migration_supervisor_state::unknown(const std::string& tier, const found_shard& x) {
+  context_->publish("SHARD_FILE_UNKNOWN", "tier " + tier + " has shard " + name_of(x.home.id) + " generation " +
+                                            std::to_string(x.home.of.value()) +
+                                            ", which the catalog does not know; it is left alone");
 }
 
 void migration_supervisor_state::remove_leftover(const std::string& tier, const found_shard& x) {

@@ -83,9 +83,20 @@ private:
   void prune();
 
   // Clearing up, tier by tier, whenever one has come (back).
+  struct sweeping;
+  using sweeping_ptr = std::shared_ptr<sweeping>;
   void look_for_tiers();
+  void sweep_more();
   void sweep(const std::string& tier, uint64_t attempts);
-  void sweep_volume(const std::string& tier, volume_id volume, std::vector<found_shard> found);
+  /// A question of a sweep has been answered, or (not `well`) has not.
+  void answered(const sweeping_ptr& x, bool well);
+  using found_ptr = std::shared_ptr<const std::vector<found_shard>>;
+  void sweep_volume(const sweeping_ptr& x, volume_id volume, found_ptr found);
+  /// From one of `found` on, some at a time.
+  void sweep_some(const sweeping_ptr& x, volume_id volume, found_ptr found, size_t from);
+  /// `now`: its home by the catalog; null: none.
+  void compare(const std::string& tier, const found_shard& x, const shard_home* now);
+  void unknown(const std::string& tier, const found_shard& x);
   void remove_leftover(const std::string& tier, const found_shard& x);
 
   template <class T, class F>
@@ -111,6 +122,9 @@ private:
   std::set<shard_id> busy_;
   /// Which life of each tier was cleared up last; one that appears later may have been away while shards moved.
   std::map<std::string, caf::actor_addr> swept_;
+  /// What waits to be swept, and how often it was tried; and how many are under way.
+  std::deque<std::pair<std::string, uint64_t>> to_sweep_;
+  size_t sweeping_ = 0;
   size_t running_ = 0;
 };
 

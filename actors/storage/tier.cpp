@@ -163,8 +163,7 @@ tier_info tier_state::get() const {
   x.cost = settings_.cost;
   x.emulated = settings_.emulated();
   x.shards = ledger_.rows().size();
-  x.active_shards = static_cast<uint64_t>(
-    std::count_if(ledger_.rows().begin(), ledger_.rows().end(), [](auto& row) { return row.second.active; }));
+  x.active_shards = ledger_.active();
   x.id = settings_.id;
   x.state = refused() ? "refused" : !problem_.empty() ? "failed" : !loaded_ ? "unknown" : draining_ ? "draining" : "up";
   x.problem = refused() ? settings_.refused : problem_;
@@ -511,8 +510,7 @@ caf::typed_response_promise<uint64_t> tier_state::verify(shard_id id, generation
   self_->request(keeper(id, of), 10min, atom::verify_v)
     .then(
       [this, id, of, promise](uint64_t bad_blocks) mutable {
-        if (auto* row = ledger_.find(id, of))
-          row->active = true;
+        ledger_.activate(id, of, true);
         if (bad_blocks > 0)
           context_->publish("CHECKSUM_MISMATCH", "tier " + settings_.store.name + ", shard " + name_of(id) + ": " +
                                                    std::to_string(bad_blocks) + " bad blocks found by verify");
@@ -633,13 +631,12 @@ void tier_state::end_patience() {
 void tier_state::measured(const std::vector<shard_counters>& shards) {
   const auto now = context_->now();
   for (auto& [key, row] : counters_)
-    if (auto* known = ledger_.find(key.first, key.second))
-      known->active = false;
+    ledger_.activate(key.first, key.second, false);
   const auto before = std::exchange(counters_, {});
   for (auto& x : shards) {
     if (!ledger_.find(x.id, x.of))
       ledger_.put(x.id, x.of, {.size = x.size, .allocated = x.allocated_bytes, .fence = x.fence, .last_used = now});
-    ledger_.find(x.id, x.of)->active = true;
+    ledger_.activate(x.id, x.of, true);
     ledger_.measure(x.id, x.of, x.allocated_bytes, x.reads + x.writes, now);
     counters_[{x.id, x.of}] = x;
     // What was leased idle has had its first I/O.
@@ -657,8 +654,8 @@ void tier_state::passivate_idle() {
       .then(
         [this, id = id, of = of] {
           counters_.erase({id, of});
-          if (auto* row = ledger_.find(id, of); row && !ledger_.leased(id))
-            row->active = false;
+          if (!ledger_.leased(id))
+            ledger_.activate(id, of, false);
         },
         [this, id = id, of = of](const caf::error&) {
           // In use after all: not before it has been idle for as long again.

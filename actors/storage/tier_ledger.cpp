@@ -9,6 +9,7 @@ void tier_ledger::put(shard_id id, generation of, const ledger_row& row) {
   auto& at = rows_[{id, of}];
   allocated_bytes_ += row.allocated - at.allocated;
   at = row;
+  activate(id, of, row.active);
 }
 
 void tier_ledger::erase(shard_id id, generation of) {
@@ -17,6 +18,18 @@ void tier_ledger::erase(shard_id id, generation of) {
     return;
   allocated_bytes_ -= at->second.allocated;
   rows_.erase(at);
+  active_.erase({id, of});
+}
+
+void tier_ledger::activate(shard_id id, generation of, bool active) {
+  auto at = rows_.find({id, of});
+  if (at == rows_.end())
+    return;
+  at->second.active = active;
+  if (active)
+    active_.insert(at->first);
+  else
+    active_.erase(at->first);
 }
 
 ledger_row* tier_ledger::find(shard_id id, generation of) {
@@ -199,8 +212,8 @@ std::vector<lease_grant> tier_ledger::inventory(boot_time now) {
 
 std::vector<tier_ledger::key> tier_ledger::idle(boot_time now, caf::timespan idle) const {
   std::vector<key> result;
-  for (auto& [id, row] : rows_)
-    if (row.active && !row.incomplete && !leased(id.first) && now - row.last_used >= idle)
+  for (const auto& id : active_)
+    if (const auto& row = rows_.at(id); !row.incomplete && !leased(id.first) && now - row.last_used >= idle)
       result.push_back(id);
   return result;
 }

@@ -36,6 +36,7 @@ struct ledger_row {
   whole_blocks size;
   /// The sink of a migration that is not over.
   bool incomplete = false;
+  /// Its data path has it open; changed by `put` and `activate` only.
   bool active = false;
   /// Of its written blocks as last measured, in bytes.
   uint64_t allocated = 0;
@@ -67,6 +68,9 @@ public:
   ledger_row* find(shard_id id, generation of);
   const ledger_row* find(shard_id id, generation of) const;
   const std::map<key, ledger_row>& rows() const noexcept { return rows_; }
+  /// Has become active, or idle. One that is not there stays so.
+  void activate(shard_id id, generation of, bool active);
+  size_t active() const noexcept { return active_.size(); }
   /// A measurement of an active shard: also what `used_bytes` counts from now on.
   void measure(shard_id id, generation of, uint64_t allocated, uint64_t operations, boot_time now);
 
@@ -142,6 +146,8 @@ private:
   uint64_t allocated_bytes_ = 0;
   uint64_t reserved_bytes_ = 0;
   std::map<key, ledger_row> rows_;
+  /// Those that are active: a tier is asked each second, and may have a thousand times as many that are not.
+  std::set<key> active_;
   std::unordered_map<shard_id, uint64_t> reservations_;
   std::unordered_map<holder_id, holder> holders_;
   std::unordered_map<shard_id, uint32_t> lease_counts_;

@@ -172,6 +172,22 @@ BOOST_AUTO_TEST_CASE(everything_needed_is_granted_in_the_end_however_little_is_g
   }
 }
 
+BOOST_AUTO_TEST_CASE(all_of_a_large_volume_that_lies_scattered_can_be_asked_for_again) {
+  // As after a manager was lost. Looking at all that waits for each would take minutes, and fail by the time limit.
+  need_book book;
+  constexpr uint64_t ranges = 200'000;
+  for (uint64_t i = 0; i < ranges; ++i)
+    book.add((i * 7919 % ranges) * 10, 1, true, 0s);
+  BOOST_TEST(book.waiting() == ranges);
+  uint64_t asked = 0;
+  while (auto x = book.next(0s)) {
+    BOOST_TEST_REQUIRE(is(x, asked * 10, 1, true));
+    book.done(*x, {*x}, 0s);
+    ++asked;
+  }
+  BOOST_TEST(asked == ranges);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 } // namespace varve

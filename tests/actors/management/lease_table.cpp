@@ -145,7 +145,7 @@ BOOST_AUTO_TEST_CASE(what_is_asked_back_is_held_for_as_long_as_its_holder_counts
   table.revoking(a);
   table.revoking(run);
   // The holder may not have heard of it, and extends it with all others.
-  BOOST_TEST(table.renewable_on(ann, "fast") == 1u);
+  BOOST_TEST(table.renewable_on(ann, "fast").leases == 1u);
   const auto shards = table.renew(ann, "fast", 30s, {45s, 45s, 45s}, 45s, 1s);
   BOOST_TEST(shards.leases == 1u);
   BOOST_TEST((table.find(a)->until == 76s));
@@ -154,6 +154,43 @@ BOOST_AUTO_TEST_CASE(what_is_asked_back_is_held_for_as_long_as_its_holder_counts
   BOOST_TEST(runs.leases == 0u);
   BOOST_TEST(runs.held_back == 1u);
   BOOST_TEST((table.find(run)->until == 45s));
+}
+
+BOOST_AUTO_TEST_CASE(what_a_holder_has_is_renewed_tier_by_tier_wherever_it_has_moved_meanwhile) {
+  auto on = [](uint64_t index, uint64_t tier, uint64_t of = 1) {
+    auto x = home(index, of);
+    x.tier = "t" + std::to_string(tier);
+    return x;
+  };
+  constexpr uint64_t tiers = 300;
+  for (uint64_t i = 0; i < 3 * tiers; ++i) {
+    auto x = table.ask(i % 2 ? ann : ben, on(i, i % tiers), lease_mode::write);
+    table.agree(x.id, {45s, 45s, 45s}, lease_mode::write);
+  }
+  table.ask_run(ann, shard(5000), 100, 45s, 45s);
+  table.check();
+  auto all = table.renewable_of(ann);
+  BOOST_TEST(all.size() == tiers / 2);
+  for (const auto& x : all) {
+    BOOST_TEST(x.leases == 3u);
+    BOOST_TEST((x.wanted == 45s));
+    BOOST_TEST(table.renew(ann, x.tier, 30s, {45s, 45s, 45s}, 45s, 1s).leases == 3u);
+  }
+  BOOST_TEST(table.renewable_on(ann, "t0").leases == 0u);
+  BOOST_TEST(table.renew(ann, "t0", 30s, {45s, 45s, 45s}, 45s, 1s).leases == 0u);
+  BOOST_TEST(table.renew(ann, "nowhere", 30s, {45s, 45s, 45s}, 45s, 1s).leases == 0u);
+  BOOST_TEST((table.holders_on("t1") == std::vector<holder_id>{ann}));
+  // A move, an end, one that is asked for again at another home, and a run that swallows another.
+  table.moved(on(1, 2, 2));
+  table.end(table.of_holder(ann, shard(301), 1).front(), true);
+  table.ask(ann, on(601, 2, 2), lease_mode::write);
+  table.ask_run(ann, shard(4900), 300, 45s, 45s);
+  table.check();
+  BOOST_TEST(table.renewable_on(ann, "t1").leases == 0u);
+  BOOST_TEST(table.renewable_on(ann, "t2").leases == 2u);
+  BOOST_TEST(table.renewable_on(ben, "t2").leases == 3u);
+  BOOST_TEST((table.holders_on("t2") == std::vector<holder_id>{ann, ben}));
+  BOOST_TEST(table.renew(ann, {}, 30s, {}, 45s, 1s).leases == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(a_raised_epoch_is_that_of_all_leases_on_the_shard) {
@@ -242,7 +279,7 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
     for (int i = 0; i < 5000; ++i) {
       const holder_id holder{1 + pick(4)};
       const auto at = pick(12);
-      switch (pick(10)) {
+      switch (pick(11)) {
       case 0:
       case 1:
       case 2: {
@@ -290,6 +327,12 @@ BOOST_AUTO_TEST_CASE(random_operations_never_give_two_holders_what_excludes_each
         if (!open.empty())
           x.lower(open[pick(open.size())]);
         break;
+      case 10: {
+        auto moved = home(at);
+        moved.tier = pick(2) == 0 ? "fast" : "slow";
+        x.moved(moved);
+        break;
+      }
       case 8:
         for (auto id : x.of_holder(holder, shard(at), pick(20))) {
           x.end(id, true);

@@ -176,6 +176,46 @@ BOOST_AUTO_TEST_CASE(shards_are_spread_by_free_space_over_tiers_that_are_declare
   tiers[2].info.state = silent_tier;
   for (uint64_t i = 0; i < 500; ++i)
     BOOST_TEST((choose(i) == before[i] || before[i] == "c1"), i);
+  tiers[2].info.state = "up";
+  tiers[2].cordoned = true;
+  for (uint64_t i = 0; i < 500; ++i)
+    BOOST_TEST((choose(i) == before[i] || before[i] == "c1"), i);
+  tiers[2].cordoned = false;
+  tiers[0].cordoned = true;
+  for (uint64_t i = 0; i < 500; ++i)
+    BOOST_TEST((choose(i) == before[i] || before[i] == "a1"), i);
+}
+
+BOOST_AUTO_TEST_CASE(of_a_thousand_tiers_each_gets_its_share_and_those_without_room_none) {
+  tiers.clear();
+  // Of ten alike: one is ten times as large, one is silent, one has failed, one is full but for its reserve.
+  for (int i = 0; i < 1000; ++i) {
+    auto& x = add(("t" + std::to_string(i)).c_str(), false, (i % 10 == 0 ? 10'000 : 1000) * MiB);
+    x.info.state = i % 10 == 1 ? silent_tier : i % 10 == 2 ? "failed" : "up";
+    x.info.used_bytes = i % 10 == 3 ? 950 * MiB : i % 10 == 4 ? 500 * MiB : 0;
+  }
+  std::map<int, int> by_kind;
+  constexpr uint64_t shards = 16'000;
+  placement_plan plan;
+  BOOST_REQUIRE(!placement_rule{}.determine_shard_placement(volume.size_bytes, request_of(volume), tiers, plan));
+  for (uint64_t i = 0; i < shards; ++i) {
+    std::string name;
+    BOOST_REQUIRE(!choose_tier(plan, tiers, volume, {volume_id{7}, shard_index{i}}, "", name));
+    ++by_kind[std::stoi(name.substr(1)) % 10];
+  }
+  // 10 large ones' worth, a half, and five whole ones: of 15.5.
+  const auto one = shards / 15.5;
+  BOOST_TEST((by_kind.size() == 7u && by_kind.count(1) + by_kind.count(2) + by_kind.count(3) == 0));
+  BOOST_TEST((by_kind[0] > 9.5 * one && by_kind[0] < 10.5 * one));
+  BOOST_TEST((by_kind[4] > 0.4 * one && by_kind[4] < 0.6 * one));
+  for (int kind = 5; kind < 10; ++kind)
+    BOOST_TEST((by_kind[kind] > 0.85 * one && by_kind[kind] < 1.15 * one), kind);
+  // The only one that is left is found, however rarely it is met.
+  for (auto& x : tiers)
+    x.info.used_bytes = x.info.capacity_bytes;
+  tiers[777].info.used_bytes -= 4 * MiB;
+  for (uint64_t i = 0; i < 20; ++i)
+    BOOST_TEST(choose(i) == "t777");
 }
 
 BOOST_AUTO_TEST_CASE(for_latency_a_tier_beside_the_vm_is_preferred_to_others_as_fast_but_not_to_faster_ones) {

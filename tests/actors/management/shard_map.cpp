@@ -34,4 +34,23 @@ BOOST_AUTO_TEST_CASE(a_part_reaches_to_the_next_shard_that_exists_or_to_its_limi
   BOOST_TEST(map.last()->value() == 9u);
 }
 
+BOOST_AUTO_TEST_CASE(tiers_are_numbered_once_in_the_order_in_which_they_came) {
+  tier_names names;
+  for (const auto* name : {"m", "b", "z", "b", "a", "m"})
+    (void)names.number(name);
+  BOOST_TEST((names.all() == std::vector<std::string>{"m", "b", "z", "a"}));
+  for (uint32_t i = 0; i < names.size(); ++i) {
+    BOOST_TEST(names.number(names[i]) == i);
+    BOOST_TEST(names.find(names[i]).value() == i);
+  }
+  BOOST_TEST(!names.find("c").has_value());
+  BOOST_TEST(names.size() == 4u);
+  shard_map map{volume_id{1}};
+  for (uint64_t i = 0; i < 1000; ++i)
+    map.put({{volume_id{1}, shard_index{i}}, "t" + std::to_string(i * 7 % 100), generation{1}, epoch{0}}, 1);
+  BOOST_TEST(map.tiers().size() == 100u);
+  for (uint64_t i = 0; i < 1000; ++i)
+    BOOST_TEST(map.home(shard_index{i}).tier == "t" + std::to_string(i * 7 % 100));
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -2,6 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "actors/management/volume.hpp"
 #include "actors/node_root.hpp"
 #include "runtime/catalog/records.hpp"
 #include "tests/actors/fixture.hpp"
@@ -441,6 +442,72 @@ BOOST_AUTO_TEST_CASE(unfinished_sinks_of_nobody_are_removed_and_unknown_files_le
   BOOST_TEST(plane->shards.count({"slow", stranger.id, stranger.generation}) == 1u);
   BOOST_TEST(published_count("LEFTOVER_REMOVED") == 2u);
   BOOST_TEST(published_count("SHARD_FILE_UNKNOWN") == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(a_tier_is_swept_again_when_a_volume_could_not_answer) {
+  shard_header sink{{volume_id{77}, shard_index{0}}, shard_size_min, generation{7}};
+  sink.incomplete = true;
+  scans["slow"].shards = {sink};
+  scans["slow"].allocated_bytes = {0};
+  plane->shards[{"slow", sink.id, sink.generation}].header = sink;
+  // One whose shard map is still being read when it is asked first.
+  auto asked = std::make_shared<int>(0);
+  context->directory->put(
+    path::volume(77), spawn([asked](volume_homes_actor::pointer) {
+      return volume_homes_actor::behavior_type{
+        [asked](atom::locate, const std::vector<shard_index>&) -> caf::result<std::vector<shard_home>> {
+          if (++*asked == 1)
+            return make_error(errc::unavailable, "loading");
+          return std::vector<shard_home>{};
+        }};
+    }));
+  root = spawn(node_root, context);
+  advance(5s);
+  BOOST_TEST(*asked == 2);
+  BOOST_TEST(published_count("LEFTOVER_REMOVED") == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(sinks_of_nobody_are_found_among_thousands_of_shards_on_many_tiers) {
+  // Shards of one volume, more than a part of its map, on more tiers than are swept at a time, on one more than its
+  // volume is asked for at once; one of each, the last, is a sink.
+  constexpr uint64_t tiers = 9, crowd = 4600, shards = crowd + 9 * 60;
+  for (uint64_t i = 0; i < tiers; ++i) {
+    tier_settings x;
+    x.store.name = "t" + std::to_string(i);
+    x.store.kind = tier_kind::file;
+    x.capacity_bytes = 1ull << 40;
+    options.tiers.push_back(x);
+  }
+  make_context();
+  volume_record record;
+  record.id = volume_id{1};
+  record.spec.name = "large";
+  record.spec.shard_size = shard_size_min;
+  record.spec.size_bytes = shards * shard_size_min;
+  catalog_batch batch;
+  batch.changes.push_back({key::volume(record.id), encode(record), false});
+  for (uint64_t i = 0; i < shards; ++i) {
+    shard_header x{{record.id, shard_index{i}}, shard_size_min, generation{1}};
+    const auto tier = "t" + std::to_string(i < crowd ? 0 : i % tiers);
+    batch.changes.push_back({key::shard(x.id), encode(shard_home{x.id, tier, x.generation, {}}), false});
+    auto add = [&](const std::string& to) {
+      scans[to].shards.push_back(x);
+      scans[to].allocated_bytes.push_back(0);
+      plane->shards[{to, x.id, x.generation}].header = x;
+    };
+    add(tier);
+    if (i < shards - tiers)
+      continue;
+    x.generation = generation{2};
+    x.incomplete = true;
+    add("t" + std::to_string((i + 1) % tiers));
+  }
+  store->commit(batch, [](catalog_result) {});
+  root = spawn(node_root, context);
+  advance(5s);
+  BOOST_TEST(published_count("LEFTOVER_REMOVED") == tiers);
+  BOOST_TEST(published_count("SHARD_FILE_UNKNOWN") == 0u);
+  BOOST_TEST(plane->shards.size() == shards);
 }
 
 BOOST_AUTO_TEST_CASE(of_those_that_ended_only_the_latest_are_kept) {

@@ -254,6 +254,17 @@ BOOST_AUTO_TEST_CASE(idle_is_active_and_neither_held_nor_used_for_a_while) {
   ledger.measure(shard(2), generation{1}, 0, 10, 100s); // nothing since
   BOOST_TEST(ledger.idle(110s, 60s).size() == 2u);
   BOOST_TEST(ledger.idle(115s, 60s).size() == 3u);
+  // What is not active any more is not idle either, nor is what is gone.
+  BOOST_TEST(ledger.active() == 4u);
+  ledger.activate(shard(2), generation{1}, false);
+  ledger.erase(shard(4), generation{1});
+  ledger.put(shard(3), generation{1}, row(0));
+  ledger.activate(shard(4), generation{1}, true);
+  BOOST_TEST(ledger.active() == 1u);
+  BOOST_TEST(ledger.idle(200s, 60s).empty());
+  ledger.activate(shard(5), generation{1}, true);
+  BOOST_TEST(ledger.active() == 2u);
+  BOOST_TEST(ledger.find(shard(5), generation{1})->active);
 }
 
 BOOST_AUTO_TEST_CASE(used_bytes_is_the_sum_of_rows_and_reservations_whatever_happens) {
