@@ -81,14 +81,55 @@ bool control_network::blocked(const connection& x) const {
   return x.vanished || is_cut(a, b) || is_cut(b, a);
 }
 
+bool control_network::held_up(const connection& x, int from) const {
+  const auto &sayer = *x.ends[from], &hearer = *x.ends[1 - from];
+  return hearer.paused_ || is_cut(sayer.node_, hearer.node_);
+}
+
 void control_network::look_at_cuts() {
+  blocked_ = 0;
   for (auto& x : connections_) {
     const bool is = blocked(*x);
     if (!is)
       x->blocked_since = boot_time::max();
     else if (x->blocked_since == boot_time::max())
       x->blocked_since = world_.now();
+    blocked_ += x->blocked_since != boot_time::max();
   }
+}
+
+void control_network::list(connection& x, int from) {
+  auto& listed = x.listed[from];
+  if (listed)
+    due_.erase(*listed);
+  listed.reset();
+  if (const auto& queue = x.from[from]; !queue.empty()) {
+    listed = place{queue.front().at, queue.front().sequence, &x, from};
+    due_.insert(*listed);
+  }
+}
+
+void control_network::clear(connection& x, int from) {
+  x.from[from].clear();
+  list(x, from);
+}
+
+void control_network::remove_closed() {
+  if (std::exchange(closed_, 0) == 0)
+    return;
+  std::erase_if(connections_, [&](const auto& x) {
+    if (x->open[0] || x->open[1])
+      return false;
+    blocked_ -= x->blocked_since != boot_time::max();
+    for (int side : {0, 1}) {
+      clear(*x, side);
+      auto& mine = x->ends[side]->by_peer_[x->ends[1 - side]->id_];
+      std::erase_if(mine, [&](auto& y) { return y.first == x.get(); });
+      if (mine.empty())
+        x->ends[side]->by_peer_.erase(x->ends[1 - side]->id_);
+    }
+    return true;
+  });
 }
 
 boot_time control_network::delay() {
@@ -107,13 +148,16 @@ boot_time control_network::next_event() const {
   auto result = boot_time::max();
   for (const auto& x : attempts_)
     result = std::min(result, x.at);
-  for (const auto& x : connections_) {
-    if (x->blocked_since != boot_time::max())
-      result = std::min(result, x->blocked_since + options_.silence);
-    for (int from : {0, 1})
-      if (!x->from[from].empty() && !x->ends[1 - from]->paused_ &&
-          !is_cut(x->ends[from]->node_, x->ends[1 - from]->node_))
-        result = std::min(result, x->from[from].front().at);
+  for (size_t i = 0, left = blocked_; left > 0 && i < connections_.size(); ++i)
+    if (const auto since = connections_[i]->blocked_since; since != boot_time::max()) {
+      result = std::min(result, since + options_.silence);
+      --left;
+    }
+  for (const auto& [at, sequence, on, from] : due_) {
+    if (at >= result)
+      break;
+    if (!held_up(*on, from))
+      result = at;
   }
   return result;
 }
@@ -131,37 +175,33 @@ bool control_network::deliver() {
         more = any = true;
         break;
       }
-    connection* next = nullptr;
-    int next_from = 0;
-    for (auto& x : connections_) {
-      if (x->blocked_since != boot_time::max() && x->blocked_since + options_.silence <= now) {
-        ++silenced;
-        x->vanished = true;
-        x->blocked_since = boot_time::max();
-        for (int side : {0, 1})
-          close(*x, side);
-        more = any = true;
+    for (size_t i = 0; blocked_ > 0 && i < connections_.size(); ++i) {
+      auto& x = connections_[i];
+      if (x->blocked_since == boot_time::max() || x->blocked_since + options_.silence > now)
         continue;
-      }
-      for (int from : {0, 1}) {
-        const auto& queue = x->from[from];
-        if (queue.empty() || queue.front().at > now || x->ends[1 - from]->paused_ ||
-            is_cut(x->ends[from]->node_, x->ends[1 - from]->node_))
-          continue;
-        const auto& best = next ? next->from[next_from].front() : queue.front();
-        if (!next || std::pair{queue.front().at, queue.front().sequence} < std::pair{best.at, best.sequence}) {
-          next = x.get();
-          next_from = from;
-        }
-      }
-    }
-    if (next) {
-      auto x = std::move(next->from[next_from].front());
-      next->from[next_from].pop_front();
-      arrive(*next, next_from, std::move(x));
+      ++silenced;
+      x->vanished = true;
+      x->blocked_since = boot_time::max();
+      --blocked_;
+      for (int side : {0, 1})
+        close(*x, side);
       more = any = true;
     }
-    std::erase_if(connections_, [](const auto& x) { return !x->open[0] && !x->open[1]; });
+    for (const auto& [at, sequence, on, from] : due_) {
+      if (at > now)
+        break;
+      if (held_up(*on, from))
+        continue;
+      auto& next = *on;
+      const auto said_by = from;
+      auto x = std::move(next.from[said_by].front());
+      next.from[said_by].pop_front();
+      list(next, said_by);
+      arrive(next, said_by, std::move(x));
+      more = any = true;
+      break;
+    }
+    remove_closed();
   }
   return any;
 }
@@ -187,6 +227,8 @@ void control_network::push(connection& on, int from, frame x) {
       queue.back().kind == frame_kind::message)
     std::swap(x, queue.back());
   queue.push_back(std::move(x));
+  if (queue.size() <= 2)
+    list(on, from);
 }
 
 void control_network::arrive(connection& on, int from, frame x) {
@@ -206,7 +248,8 @@ void control_network::close(connection& x, int side) {
   if (!x.open[side])
     return;
   x.open[side] = false;
-  x.from[1 - side].clear();
+  closed_ += !x.open[1 - side];
+  clear(x, 1 - side);
   if (!x.vanished) {
     frame end;
     end.kind = frame_kind::end;
@@ -218,18 +261,14 @@ void control_network::close(connection& x, int side) {
 }
 
 control_network::connection* control_network::between(const control_end* a, const control_end* b) {
-  for (auto& x : connections_)
-    for (int side : {0, 1})
-      if (x->ends[side].get() == a && x->ends[1 - side].get() == b && x->open[side])
-        return x.get();
-  return nullptr;
+  return between(a, b->id_);
 }
 
 control_network::connection* control_network::between(const control_end* a, const caf::node_id& b) {
-  for (auto& x : connections_)
-    for (int side : {0, 1})
-      if (x->ends[side].get() == a && x->ends[1 - side]->id_ == b && x->open[side])
-        return x.get();
+  if (auto at = a->by_peer_.find(b); at != a->by_peer_.end())
+    for (auto& [x, side] : at->second)
+      if (x->open[side])
+        return x;
   return nullptr;
 }
 
@@ -268,6 +307,8 @@ void control_network::carry_out(attempt x) {
     auto made = std::make_shared<connection>();
     made->ends[0] = from;
     made->ends[1] = to->shared_from_this();
+    from->by_peer_[to->id_].emplace_back(made.get(), 0);
+    to->by_peer_[from->id_].emplace_back(made.get(), 1);
     connections_.push_back(std::move(made));
   }
   x.done(caf::actor_cast<node_gate_actor>(from->proxies_->get_or_put(to->id_, door)));
@@ -328,8 +369,9 @@ void control_end::die(bool with_a_word) {
           network_.close(*x, side);
         } else {
           x->open[side] = false;
-          x->from[side].clear();
-          x->from[1 - side].clear();
+          network_.closed_ += !x->open[1 - side];
+          network_.clear(*x, side);
+          network_.clear(*x, 1 - side);
           x->vanished = true;
         }
       }

@@ -3,8 +3,11 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include <caf/all.hpp>
@@ -69,10 +72,15 @@ private:
     std::vector<char> bytes;
     size_t elements = 0; // of the message
   };
+  struct connection;
+  /// Where a connection's next frame stands among those of all: when it is due, which it is, whose, who said it.
+  using place = std::tuple<boot_time, uint64_t, connection*, int>;
   struct connection {
     std::shared_ptr<control_end> ends[2];
     bool open[2] = {true, true};
     std::deque<frame> from[2]; // on their way, by who said them
+    /// As it stands in `due_`, by who said it.
+    std::optional<place> listed[2];
     /// One of the machines is gone without a word.
     bool vanished = false;
     /// Since when nothing gets through; boot_time::max(): it does.
@@ -86,12 +94,19 @@ private:
   };
 
   bool blocked(const connection& x) const;
+  /// Whether what `from` says on it waits, however long it has been on its way.
+  bool held_up(const connection& x, int from) const;
   void look_at_cuts();
+  /// To be called when the first frame that `from` has said is another than before.
+  void list(connection& x, int from);
+  void clear(connection& x, int from);
+  void remove_closed();
   void push(connection& on, int from, frame x);
   void arrive(connection& on, int from, frame x);
   void close(connection& x, int side);
-  connection* between(const control_end* a, const control_end* b);
-  connection* between(const control_end* a, const caf::node_id& b);
+  /// The one of the two that is open at `a`.
+  static connection* between(const control_end* a, const control_end* b);
+  static connection* between(const control_end* a, const caf::node_id& b);
   control_end* living(const std::string& node);
   void carry_out(attempt x);
   boot_time delay();
@@ -100,6 +115,11 @@ private:
   control_options options_;
   std::set<std::pair<std::string, std::string>> cuts_;
   std::vector<std::shared_ptr<connection>> connections_;
+  /// The first frames of all, in the order in which they arrive if nothing holds them up. (Of equal times and numbers,
+  /// which do not occur, the rest of a place says nothing.)
+  std::set<place> due_;
+  /// Connections on which nothing gets through; those that neither end has any more and that are to be removed.
+  size_t blocked_ = 0, closed_ = 0;
   std::vector<std::shared_ptr<control_end>> ends_;
   std::vector<attempt> attempts_;
   uint64_t sequence_ = 0;
@@ -148,6 +168,8 @@ private:
   caf::node_id id_;
   caf::scoped_execution_unit context_;
   std::unique_ptr<caf::proxy_registry> proxies_;
+  /// Its connections by the other end, in the order of their making, with the side that is this end's.
+  std::unordered_map<caf::node_id, std::vector<std::pair<control_network::connection*, int>>> by_peer_;
   /// What stands at the node's control address: the gate, whichever lives.
   caf::strong_actor_ptr gate_;
   bool dead_ = false, paused_ = false;
