@@ -39,13 +39,14 @@ def measure(report, options, folder):
     result = chaos_run.stamping.check(trial.logs)
     stalls = trial.stalls()
     report.figures.update(seed=seed, faults=len(trial.faults), recovery_seconds=round(took, 1), wrong=wrong,
+                          fio_runs=sum(v.runs for v in trial.verifiers), fio_reads=sum(v.reads for v in trial.verifiers),
                           longest_stall_seconds=round(stalls[0][0], 3) if stalls else 0,
                           **{k: result[k] for k in ("operations", "blocks", "reads", "writes", "failed", "lost", "unanswered")})
     report.table("fault", "host", "home", "longest wait, s")
     for seconds, what, host, home in stalls[:8]:
         report.row(what, f"node{host}", f"node{home}", f"{seconds:.2f}")
     report.note(f"{len(trial.faults)} faults; {result['operations']} operations on {result['blocks']} blocks; interrupted: "
-                f"{result['lost']}; answered with an error: {result['failed']}")
+                f"{result['lost']}; answered with an error: {result['failed']}; fio found {report.figures['fio_reads']} blocks as written")
     report.note(f"all was served again {took:.1f} s after the faults ended")
     report.bar("blocks that are no register", len(result["violations"]), "<=", 0)
     report.bar("longest wait beside a fault, s", stalls[0][0] if stalls else 0, "<", chaos_run.STALL_BAR)

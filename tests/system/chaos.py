@@ -134,8 +134,10 @@ class chaos(unittest.TestCase):
         finally:
             trial.close()
         say(f"{result['operations']} operations on {result['blocks']} blocks, {result['lost']} interrupted, {result['failed']} "
-            f"failed; recovered within {took:.1f} s; longest waits beside a fault: {stalls[:3]}")
+            f"failed; fio ran {result['fio_runs']} times and found all {result['fio_reads']} blocks; recovered within {took:.1f} s; "
+            f"longest waits beside a fault: {stalls[:3]}")
         self.assertGreater(result["operations"], 5000)
+        self.assertGreater(result["fio_runs"], 6)
         self.assertLess(took, RECOVERY_SECONDS)
         for seconds, what, host, home in stalls:
             self.assertLess(seconds, STALL_BAR, f"{what}: host node{host}, home node{home}")

@@ -1,8 +1,9 @@
-"""A cluster of three nodes with six volumes under stamping clients, and a schedule of faults drawn from one seed.
+"""A cluster of three nodes with six volumes under stamping clients and under fio, and a schedule of faults drawn from one
+seed.
 
-What must hold: every block of every volume is a register over the whole history (no wrong byte, no acknowledged write lost);
-no node ends by itself; whoever's host, home and manager can talk to each other is served, whatever happens to the others;
-and when the faults end, everything is served again within a time limit.
+What must hold: fio finds what it has written; every stamped block is a register over the whole history (no wrong byte, no
+acknowledged write lost); no node ends by itself; whoever's host, home and manager can talk to each other is served, whatever
+happens to the others; and when the faults end, everything is served again within a time limit.
 """
 
 import random
@@ -11,8 +12,11 @@ import time
 from net_cluster import Cluster
 from harness import MIB
 import stamping
+from verifying import Verifier
 
+# Of each volume the first part is stamped; behind it is fio's.
 VOLUME_BYTES, SHARD_BYTES, STRIDE = 64 * MIB, 4 * MIB, 2 * MIB
+FIO_BYTES = 32 * MIB
 BLOCKS = VOLUME_BYTES // STRIDE
 RECOVERY_SECONDS = 60
 # What takes longer than a lease's term is not "going on".
@@ -64,12 +68,14 @@ class Chaos:
         self.folder = folder
         self.logs = folder / "logs"
         self.cluster = Cluster(folder / "cluster", ["manager,storage,host", "storage,host", "storage,host"], seed)
-        self.faults, self.clients, self.trouble = [], [], []
+        self.faults, self.clients, self.verifiers, self.trouble = [], [], [], []
 
     def close(self):
         for stamps, *_ in self.clients:
             if stamps.running():
                 stamps.kill()
+        for verifier in self.verifiers:
+            verifier.close()
         self.cluster.close()
 
     # -- what the faults are done to -------------------------------------------------------------------------------------
@@ -80,8 +86,9 @@ class Chaos:
         self.groups = []  # (volume, uri, host, home, blocks)
         for v in range(1, 7):
             name, host = f"v{v}", 1 + v % 3
-            manager.varve("volume", "create", name, "--size", VOLUME_BYTES, "--shard-size", SHARD_BYTES)
-            uri = manager.json("volume", "attach", name, "--host", f"node{host}")["uri"]
+            manager.varve("volume", "create", name, "--size", VOLUME_BYTES + FIO_BYTES, "--shard-size", SHARD_BYTES)
+            attached = manager.json("volume", "attach", name, "--host", f"node{host}")
+            uri = attached["uri"]
             # Every shard exists before its home is asked for.
             first = stamping.Stamps(uri, self.logs, volume=v, writer=v, blocks=BLOCKS, stride=STRIDE, reads=0, rate=200,
                                     seconds=2, drain=10)
@@ -92,6 +99,7 @@ class Chaos:
             for home in sorted(set(homes.values())):
                 blocks = [b for b in range(BLOCKS) if homes.get(b * STRIDE // SHARD_BYTES * SHARD_BYTES) == home]
                 self.groups.append((v, uri, host, home, blocks))
+            self.verifiers.append(Verifier(self.folder, name, attached["socket"], VOLUME_BYTES, FIO_BYTES))
         spread = {h: sum(len(g[4]) for g in self.groups if g[3] == h) for h in NODES}
         self.say(f"blocks with their home on each node: {spread}")
         for writer, (volume, uri, host, home, blocks) in enumerate(self.groups):
@@ -141,6 +149,9 @@ class Chaos:
         for stamps, volume, *_ in self.clients:
             if not stamps.running():
                 raise AssertionError(f"the client of {volume} ended: {stamps.finish()}")
+        for verifier in self.verifiers:
+            if verifier.trouble:
+                raise verifier.trouble
 
     def run(self):
         """The schedule; raises what was seen wrong at once."""
@@ -172,6 +183,15 @@ class Chaos:
             stamping.sweep(uri, self.logs, timeout=RECOVERY_SECONDS, volume=volume, writer=5000 + n, only=blocks,
                            stride=STRIDE)
         took = time.monotonic() - began
+        # What fio has still to do of its run takes its time, and is waited for apart.
+        for verifier in self.verifiers:
+            try:
+                verifier.finish(RECOVERY_SECONDS)
+            except AssertionError:
+                for node in self.cluster.nodes:
+                    self.say(f"{node.name}: {node.metric('varve_volume_io_parked'):.0f} requests parked, "
+                             f"{node.metric('varve_remote_requests'):.0f} not answered by others")
+                raise
         self.counters = {"reads": 0, "writes": 0, "failed": 0, "lost": 0, "connects": 0}
         for stamps, volume, *_ in self.clients:
             done = stamps.finish(stop=True)
@@ -202,4 +222,6 @@ class Chaos:
         result = stamping.assert_register(self.logs)
         if self.trouble:
             raise AssertionError("\n".join(self.trouble))
+        result["fio_runs"] = sum(v.runs for v in self.verifiers)
+        result["fio_reads"] = sum(v.reads for v in self.verifiers)
         return result
