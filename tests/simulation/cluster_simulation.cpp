@@ -58,6 +58,18 @@ void run_seeds(uint64_t count, cluster_faults faults, boot_time time) {
   }
 }
 
+/// The first of twenty seeds whose history shows a planted bug by what the invariant says. (Which one it is changes
+/// with every change of a history: production's choices are part of it.)
+uint64_t found_by(cluster_faults faults, planted_bug bug, const std::string& says) {
+  for (uint64_t seed = 1; seed <= 20; ++seed)
+    if (run_seed(seed, faults, 600s, bug).broken.find(says) != std::string::npos) {
+      std::cout << "found by seed " << seed << std::endl;
+      return seed;
+    }
+  BOOST_FAIL("no seed finds: " << says);
+  return 0;
+}
+
 } // namespace
 
 BOOST_AUTO_TEST_SUITE(cluster_simulation_)
@@ -152,24 +164,23 @@ BOOST_AUTO_TEST_CASE(one_seed_is_one_history) {
 
 BOOST_AUTO_TEST_CASE(a_storage_that_does_not_fence_is_found) {
   const auto faults = cluster_faults{.pauses = true, .partitions = true, .shared = true};
-  const auto x = run_seed(1, faults, 600s, planted_bug::no_fence);
-  BOOST_TEST(x.broken.find("its right had ended or been fenced") != std::string::npos, x.broken);
+  const auto seed = found_by(faults, planted_bug::no_fence, "its right had ended or been fenced");
   // It is the fence that was missing.
-  BOOST_TEST(run_seed(1, faults, 600s).broken == "");
+  BOOST_TEST(run_seed(seed, faults, 600s).broken == "");
 }
 
 BOOST_AUTO_TEST_CASE(leases_without_a_margin_for_clocks_are_found) {
   // What is cut off counts on its lease when the manager has ended it, by a clock that is faster.
   const auto faults = cluster_faults{.partitions = true, .shared = true};
-  const auto x = run_seed(3, faults, 600s, planted_bug::no_drift_margin);
-  BOOST_TEST(x.broken.find("its holder still counts on") != std::string::npos, x.broken);
+  const auto seed = found_by(faults, planted_bug::no_drift_margin, "its holder still counts on");
   // It is the margin that was missing.
-  BOOST_TEST(run_seed(3, faults, 600s).broken == "");
+  BOOST_TEST(run_seed(seed, faults, 600s).broken == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_storage_that_forgets_epochs_is_found) {
-  const auto x = run_seed(1, {.crashes = true, .shared = true}, 600s, planted_bug::epoch_not_persisted);
-  BOOST_TEST(x.broken.find("storage forgot an epoch") != std::string::npos, x.broken);
+  const auto faults = cluster_faults{.crashes = true, .shared = true};
+  const auto seed = found_by(faults, planted_bug::epoch_not_persisted, "storage forgot an epoch");
+  BOOST_TEST(run_seed(seed, faults, 600s).broken == "");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

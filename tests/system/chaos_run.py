@@ -98,7 +98,8 @@ class Chaos:
             homes = {s["offset"]: self.home(s) for s in manager.rows("shard", "ls", name)}
             for home in sorted(set(homes.values())):
                 blocks = [b for b in range(BLOCKS) if homes.get(b * STRIDE // SHARD_BYTES * SHARD_BYTES) == home]
-                self.groups.append((v, uri, host, home, blocks))
+                if blocks:  # not where only fio's part has a shard
+                    self.groups.append((v, uri, host, home, blocks))
             self.verifiers.append(Verifier(self.folder, name, attached["socket"], VOLUME_BYTES, FIO_BYTES))
         spread = {h: sum(len(g[4]) for g in self.groups if g[3] == h) for h in NODES}
         self.say(f"blocks with their home on each node: {spread}")
