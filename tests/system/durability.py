@@ -224,6 +224,9 @@ class promises(unittest.TestCase):
     def found(self, sequence, power_lost=True):
         return self.book.found(0, stamp(1, 0, sequence), power_lost)
 
+    def found_bytes(self, data):
+        return self.book.found(0, data, True)
+
     def test_without_power_loss_what_was_answered_is_there(self):
         self.book.written(0, self.first)
         self.book.written(0, self.second)
@@ -265,17 +268,28 @@ class promises(unittest.TestCase):
         self.book.written(0, self.first, fua=True)
         self.assertIsNotNone(self.found(0))
 
-    def test_power_loss_tears_between_sectors_what_no_flush_has_covered(self):
+    def test_power_loss_tears_what_no_flush_has_covered(self):
         def torn(at):
             return stamp(1, 0, self.first)[:at] + stamp(1, 0, self.second)[at:]
         for at, power_lost, flush, wrong in ((512, True, False, False), (512, False, False, True), (512, True, True, True),
-                                             (256, True, False, True)):
+                                             (700, True, False, False), (700, False, False, True), (700, True, True, True)):
             self.setUp()
             self.book.written(0, self.first)
             self.book.written(0, self.second)
             if flush:
                 self.book.flushed(self.book.begin_flush())
             self.assertEqual(self.book.found(0, torn(at), power_lost) is not None, wrong, (at, power_lost, flush))
+
+    def test_what_nobody_wrote_is_found(self):
+        self.book.written(0, self.first)
+        self.book.written(0, self.second)
+        two = stamp(1, 0, self.first)[:700] + bytes(8) + stamp(1, 0, self.second)[708:]
+        self.assertIsNotNone(self.found_bytes(two))
+        self.setUp()
+        self.book.written(0, self.first)
+        self.book.written(0, self.second)
+        other = stamp(1, 0, self.first)[:700] + stamp(1, 1, self.second)[700:]
+        self.assertIsNotNone(self.found_bytes(other))
 
     def test_what_belongs_elsewhere_is_found(self):
         self.book.written(0, self.first)

@@ -1,8 +1,8 @@
 """What a volume's blocks may hold when the power of their disks is lost, and guests that note what they were promised.
 
 A write that was answered survives the end of any process; one that a FLUSH has covered (or that was FUA) survives power
-loss. Where a write was neither, each sector of its block holds it then, or a write before it that is not older than what a FLUSH
-has covered.
+loss. Where a write was neither, each byte of its block is of it then, or of a write before it that is not older than what a
+FLUSH has covered: a disk does not tear its sectors, but the kernel changes a page while it is on its way there.
 """
 
 import random
@@ -13,7 +13,7 @@ from crash import BLOCK, stamp
 import nbd_client as n
 from nbd_client import Client
 
-SECTOR = 512  # what power loss does not tear
+SECTOR = 512  # of which each says whose it is
 
 class Promises:
     """Of one volume. Any thread. Writes of one block come one after the other, so that their numbers are their order."""
@@ -58,16 +58,17 @@ class Promises:
 
     def found(self, block, data, power_lost):
         """A block was read while nothing else was under way: what is wrong with it, or None. What is there is known now.
-        A write that power loss has met may be there in part: whole sectors."""
+        A write that power loss has met may be there in part."""
         with self.lock:
             whole = self.sequence_in(data, block)
-            parts = {whole} if whole is not None or not power_lost else {
-                self.sequence_in(data[at:at + SECTOR], block) for at in range(0, BLOCK, SECTOR)}
+            parts = {whole}
+            if whole is None and power_lost:
+                parts = set().union(*(self.sequences_in(data[at:at + SECTOR], block) for at in range(0, BLOCK, SECTOR)))
             least = self.durable[block] if power_lost else self.answered[block]
             wrong = None
             if any(s is None or s not in self.there[block] or s < least for s in parts):
                 wrong = (f"block {block}: holds {parts}, answered {self.answered[block]}, covered by a FLUSH "
-                         f"{self.durable[block]}, under way {sorted(s for s in self.there[block] if s > self.answered[block])}")
+                         f"{self.durable[block]}, under way {sorted(s for s in self.there[block] - {None} if s > self.answered[block])}")
                 if whole is None:
                     wrong += "; its sectors: " + ", ".join(str(struct.unpack_from("<QQQ", data, at)) for at in range(0, BLOCK, SECTOR))
             self.rolled_back += whole is not None and whole < self.answered[block]
@@ -75,6 +76,19 @@ class Promises:
             self.there[block] = parts
             self.answered[block] = min((s for s in parts if s is not None), default=0)
             return wrong
+
+    def sequences_in(self, sector, block):
+        """The writes that a sector is of: one, or one up to some byte and another from there on; {None} when it is neither."""
+        whole = self.sequence_in(sector, block)
+        if whole is not None:
+            return {whole}
+        whose = {s: stamp(self.volume, block, s)[:SECTOR] for s in self.there[block] if s is not None}
+        for first, begins in whose.items():
+            at = next(i for i in range(SECTOR + 1) if i == SECTOR or sector[i] != begins[i])
+            for second, ends in whose.items():
+                if sector[at:] == ends[at:]:
+                    return {first, second}
+        return {None}
 
     def sequence_in(self, data, block):
         """The write that all of some bytes are of; None when there is no such one."""
