@@ -37,6 +37,8 @@ struct epochs_fixture : tier_fixture {
   /// The node's power fails; what was not synced is lost.
   void power_loss() {
     machine.disk.power_loss();
+    // What the lost process leaves behind ends never, and stays in sight.
+    static auto& graves = *new std::vector<std::shared_ptr<void>>;
     graves.push_back(std::shared_ptr<void>(machine.on.release(), [](void*) {}));
     graves.push_back(std::shared_ptr<void>(machine.ring.release(), [](void*) {}));
     graves.push_back(epochs);
@@ -55,7 +57,6 @@ struct epochs_fixture : tier_fixture {
   }
 
   test::simulated_machine machine{1};
-  std::vector<std::shared_ptr<void>> graves;
 };
 
 } // namespace
