@@ -40,7 +40,12 @@ using catalog_actor = caf::typed_actor<
   // Entries by prefix, after a key (exclusive), at most a number.
   caf::replies_to<atom::list, std::string, std::string, uint64_t>::with<catalog_page>,
   // An incarnation for a new manager: one higher than any before, durable before it is told.
-  caf::replies_to<atom::get>::with<uint64_t>>;
+  caf::replies_to<atom::get>::with<uint64_t>,
+  // Takes so many numbers of a durable counter ("meta/next-migration" and its like, in decimal, starting at 1): the
+  // first of them. What is taken is never given again, also if it comes to nothing. Those that ask while others are
+  // answered share a commit. errc::conflict: another manager took numbers at the same time too often; errc::bad_format,
+  // errc::limit_reached (the counter's end, or too many wait), errc::device_failed.
+  caf::replies_to<atom::acquire, std::string, uint64_t>::with<uint64_t>>;
 
 /// The shard map of one volume. Its listing says what its tiers say; of clients it does not know.
 using volume_actor = caf::typed_actor<caf::replies_to<atom::get>::with<volume_info>,

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <iterator>
 
-#include "actors/catalog_counter.hpp"
 #include "runtime/caf/reporting.hpp"
+#include "runtime/catalog/records.hpp"
 
 namespace varve {
 
@@ -206,13 +206,12 @@ void host_supervisor_state::take_holder(volume_id volume, bool shared) {
     attach_failed(volume, make_error(errc::unavailable, "the catalog is starting"), false);
     return;
   }
-  take_numbers(self_, catalog, context_->options.request_timeout, "meta/next-holder", 1,
-               [this, volume, shared](const caf::expected<uint64_t>& number) {
-                 if (number)
-                   record(volume, {holder_id{*number}, context_->options.name}, shared);
-                 else
-                   attach_failed(volume, number.error(), false);
-               });
+  self_->request(catalog, context_->options.request_timeout, atom::acquire_v, key::next_holder, uint64_t{1})
+    .then(
+      [this, volume, shared](uint64_t number) {
+        record(volume, {holder_id{number}, context_->options.name}, shared);
+      },
+      [this, volume](const caf::error& e) { attach_failed(volume, e, false); });
 }
 
 void host_supervisor_state::record(volume_id volume, const volume_attachment& to, bool shared) {

@@ -12,6 +12,8 @@ namespace {
 
 /// Entries of one page, whatever is asked for: an answer must not grow with the catalog.
 constexpr uint64_t page_max = 4096;
+/// Of one counter at a time; all of a cluster's hosts may ask at once.
+constexpr size_t takers_max = 65'536;
 /// A conflict means that another manager did the same in the same moment.
 constexpr unsigned attempts_max = 5;
 
@@ -71,7 +73,12 @@ caf::typed_response_promise<catalog_page> catalog_state::list(std::string& prefi
 
 caf::typed_response_promise<uint64_t> catalog_state::take(const std::string& counter, uint64_t count) {
   auto promise = self_->make_response_promise<uint64_t>();
-  const bool asked = takers_.count(counter) != 0;
+  const auto waiting = takers_.find(counter);
+  const bool asked = waiting != takers_.end();
+  if (asked && waiting->second.size() >= takers_max) {
+    promise.deliver(make_error(errc::limit_reached, std::to_string(takers_max) + " wait for numbers of " + counter));
+    return promise;
+  }
   takers_[counter].push_back({count, promise});
   if (!asked)
     take_for_all(counter, 0);
@@ -103,8 +110,13 @@ void catalog_state::take_for_all(const std::string& counter, unsigned attempts) 
     const auto& waiting = takers_.at(counter);
     const auto served = waiting.size();
     uint64_t end = first;
-    for (const auto& taker : waiting)
+    for (const auto& taker : waiting) {
+      if (taker.count > UINT64_MAX - end) {
+        refuse(make_error(errc::limit_reached, "numbers of " + counter));
+        return;
+      }
       end += taker.count;
+    }
     catalog_batch batch;
     batch.compare.push_back({counter, revision});
     batch.changes.push_back({counter, encode(end), false});

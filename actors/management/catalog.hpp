@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "actors/catalog_counter.hpp"
 #include "actors/node_context.hpp"
 #include "messages/interfaces.hpp"
 #include "runtime/caf/returned.hpp"
@@ -12,8 +11,7 @@
 namespace varve {
 
 /// The interface, and what the actor says to itself.
-using catalog_self =
-  catalog_actor::extend<caf::reacts_to<returned>>::extend_with<counters_actor>::extend_with<inspected_actor>;
+using catalog_self = catalog_actor::extend<caf::reacts_to<returned>>::extend_with<inspected_actor>;
 
 /// Hands batches to the store and answers when the store has; gives numbers of its counters. Keeps nothing: the store
 /// is the truth, also after a restart.
@@ -43,7 +41,7 @@ private:
     uint64_t count = 0;
     caf::typed_response_promise<uint64_t> promise;
   };
-  /// Who waits for numbers of which counter; while one is here the store is being asked.
+  /// Who waits for numbers of which counter; while one is here the store is being asked. Bounded.
   std::map<std::string, std::vector<taker>> takers_;
 };
 

@@ -19,6 +19,7 @@ inline const std::string schema = "meta/schema";
 inline const std::string incarnation = "meta/incarnation";
 inline const std::string next_volume = "meta/next-volume";
 inline const std::string next_migration = "meta/next-migration";
+inline const std::string next_holder = "meta/next-holder";
 inline const std::string volumes = "volume/";
 inline const std::string migrations = "migration/";
 /// Of all volumes.

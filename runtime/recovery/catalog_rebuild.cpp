@@ -19,7 +19,6 @@ namespace {
 
 /// Of one commit; more would only need memory.
 constexpr size_t batch_max = 10'000;
-const std::string next_holder_key = "meta/next-holder";
 
 caf::error refusal(const catalog_result& x) {
   return x.status == errc::none ? caf::error{} : make_error(x.status, "catalog: " + x.context);
@@ -135,7 +134,7 @@ caf::error write_rebuilt(const stopped_node& node, const rebuild_evidence& evide
     to.put(key::incarnation, encode(made.incarnation));
     to.put(key::next_volume, encode(made.next_volume));
     to.put(key::next_migration, encode(made.next_migration));
-    to.put(next_holder_key, encode(made.next_holder));
+    to.put(key::next_holder, encode(made.next_holder));
     for (const auto& [name, id] : ids)
       to.put(key::tier(name), encode(tier_record{id, name}));
     for (const auto& x : made.others)
@@ -202,7 +201,7 @@ caf::error restore(const stopped_node& node, const std::string& file, bool force
     raise(to, restored_extract, key::incarnation, seen.incarnation);
     raise(to, restored_extract, key::next_volume, seen.next_volume);
     raise(to, restored_extract, key::next_migration, seen.next_migration);
-    raise(to, restored_extract, next_holder_key, seen.next_holder);
+    raise(to, restored_extract, key::next_holder, seen.next_holder);
     if ((problem = to.flush()))
       return problem;
     std::set<std::pair<std::string, std::pair<shard_id, generation>>> there;

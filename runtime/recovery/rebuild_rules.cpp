@@ -13,8 +13,6 @@ namespace varve {
 
 namespace {
 
-const std::string next_holder_key = "meta/next-holder";
-
 std::string name_of(const found_file& x) {
   return fmt::format("shard {}.{} generation {} on {}", x.header.id.volume.value(), x.header.id.index.value(),
                      x.header.generation.value(), x.tier);
@@ -151,7 +149,7 @@ rebuilt_catalog rebuild(const rebuild_evidence& in) {
   out.incarnation = number(in.known, key::incarnation, 0);
   out.next_volume = number(in.known, key::next_volume, 1);
   out.next_migration = number(in.known, key::next_migration, 1);
-  out.next_holder = number(in.known, next_holder_key, 1);
+  out.next_holder = number(in.known, key::next_holder, 1);
   const auto given_volumes = out.next_volume;
 
   std::map<volume_id, volume_record> known;

@@ -6,7 +6,6 @@
 #include <memory>
 #include <utility>
 
-#include "actors/catalog_counter.hpp"
 #include "tests/actors/fixture.hpp"
 
 namespace varve {
@@ -163,8 +162,13 @@ inline lease_manager_actor::behavior_type fake_leases(lease_manager_actor::point
   };
 }
 
-inline counters_actor::behavior_type fake_catalog(counters_actor::pointer, shared_management of) {
+inline catalog_actor::behavior_type fake_catalog(catalog_actor::pointer, shared_management of) {
   return {
+    [=](atom::commit, const catalog_batch&) -> caf::result<uint64_t> { return make_error(errc::unsupported); },
+    [=](atom::list, const std::string&, const std::string&, uint64_t) -> caf::result<catalog_page> {
+      return make_error(errc::unsupported);
+    },
+    [=](atom::get) -> caf::result<uint64_t> { return make_error(errc::unsupported); },
     [=](atom::acquire, const std::string&, uint64_t count) {
       return std::exchange(of->next_holder, of->next_holder + count);
     },

@@ -320,7 +320,7 @@ BOOST_AUTO_TEST_CASE(a_migration_is_journalled_with_the_new_home_in_one_batch) {
 }
 
 BOOST_AUTO_TEST_CASE(numbers_that_many_ask_for_at_once_are_taken_in_few_commits_and_never_given_twice) {
-  auto catalog = caf::actor_cast<counters_actor>(find<catalog_actor>(path::catalog));
+  auto catalog = find<catalog_actor>(path::catalog);
   const std::string counter = "meta/next-thing";
   BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{3}) == 1u);
   BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == 4u);
@@ -362,6 +362,24 @@ BOOST_AUTO_TEST_CASE(numbers_that_many_ask_for_at_once_are_taken_in_few_commits_
   store->fail_commits(1);
   BOOST_TEST((refusal<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == errc::device_failed));
   BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == 7u);
+  // At its end it does not begin anew.
+  other_takes(std::to_string(UINT64_MAX - 2));
+  BOOST_TEST((refusal<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{5}) == errc::limit_reached));
+  BOOST_TEST(*ask<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{2}) == UINT64_MAX - 2);
+  BOOST_TEST((refusal<uint64_t>(catalog, atom::acquire_v, counter, uint64_t{1}) == errc::limit_reached));
+}
+
+BOOST_AUTO_TEST_CASE(only_so_many_wait_for_numbers_of_a_counter) {
+  auto catalog = find<catalog_actor>(path::catalog);
+  uint64_t refused = 0, given = 0;
+  system.spawn([&](caf::event_based_actor* self) {
+    for (int i = 0; i < 65'540; ++i)
+      self->request(catalog, caf::infinite, atom::acquire_v, std::string{"meta/next-thing"}, uint64_t{1})
+        .then([&](uint64_t) { ++given; }, [&](const caf::error& e) { refused += code_of(e) == errc::limit_reached; });
+  });
+  run();
+  BOOST_TEST(given + refused == 65'540u);
+  BOOST_TEST(refused == 4u);
 }
 
 BOOST_AUTO_TEST_CASE(an_incarnation_is_higher_each_time) {
