@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "actors/shard_name.hpp"
 #include "messages/errors.hpp"
 #include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
@@ -28,10 +29,6 @@ constexpr caf::timespan contents_patience = 2s;
 bool is_uncertain(const caf::error& e) {
   return code_of(e) == errc::timed_out ||
          (code_of(e) == errc::unavailable && e.category() != make_error(errc::unavailable).category());
-}
-
-std::string name_of(shard_id id) {
-  return std::to_string(id.volume.value()) + "." + std::to_string(id.index.value());
 }
 
 } // namespace

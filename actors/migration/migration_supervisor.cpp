@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "actors/catalog_counter.hpp"
-#include "actors/management/volume.hpp"
+#include "actors/shard_name.hpp"
 #include "runtime/caf/reporting.hpp"
 #include "runtime/catalog/records.hpp"
 
@@ -17,12 +16,6 @@ namespace {
 /// Not over at a time, running or not.
 constexpr size_t migrations_max = 65'536;
 constexpr uint64_t journal_page = 256;
-/// How soon a tier that is back is noticed: a look into the directory.
-constexpr caf::timespan look_every = 1s;
-/// Tiers that are cleared up at a time, and shards of one that a volume is asked about at once. A manager that starts
-/// hears of all shards there are.
-constexpr size_t sweeps_max = 4;
-constexpr size_t swept_at_once = 4096;
 /// Entries removed in one batch: not every store takes more (etcd).
 constexpr size_t pruned_max = 100;
 
@@ -37,10 +30,6 @@ bool is_over(const migration_record& x) {
 /// Whether its gate may be closed, so that a VM waits until it is finished or taken back.
 bool is_urgent(const migration_record& x) {
   return x.state == migration_state::switching || is_over(x);
-}
-
-std::string name_of(shard_id id) {
-  return std::to_string(id.volume.value()) + "." + std::to_string(id.index.value());
 }
 
 } // namespace
@@ -86,10 +75,7 @@ migration_supervisor_self::behavior_type migration_supervisor_state::make_behavi
     [this](atom::publish, const migration_progress& x) { publish(x); },
     [this](atom::open, uint64_t attempts) { take_term(attempts); },
     [this](atom::tick) { look_for_tiers(); },
-    [this](atom::verify, const std::string& tier, uint64_t attempts) {
-      to_sweep_.emplace_back(tier, attempts);
-      sweep_more();
-    },
+    [this](atom::verify, const std::string& tier) { sweep_postponed(tier); },
     [this](atom::start, const std::string& child) { children_->on_start(child); },
     [this](atom::stop, uint64_t round) { children_->on_grace_over(round); },
     [this](atom::report) { return report_of(self_, facts()); },
@@ -106,7 +92,7 @@ actor_facts migration_supervisor_state::facts() const {
                     count_fact("ended-kept", ended_.size()),
                     count_fact("shards-busy", busy_.size()),
                     count_fact("running-max", context_->options.migrations.running_max),
-                    count_fact("tiers-to-sweep", to_sweep_.size() + sweeping_)};
+                    count_fact("tiers-to-sweep", to_sweep_.size() + postponed_.size() + sweeping_)};
   const auto below = children_->facts();
   facts.insert(facts.end(), below.begin(), below.end());
   return facts;
@@ -282,26 +268,23 @@ void migration_supervisor_state::number(starting_ptr x) {
   auto catalog = find<catalog_actor>(x, path::catalog);
   if (!catalog)
     return;
-  take_numbers(self_, catalog, context_->options.request_timeout, key::next_migration, x->homes.size(),
-               [this, x](const caf::expected<uint64_t>& first) {
-                 if (!first) {
-                   refuse(x, first.error());
-                   return;
-                 }
-                 auto id = *first;
-                 for (auto& home : x->homes) {
-                   migration_record record;
-                   record.id = migration_id{id++};
-                   record.shard = home.id;
-                   record.from_tier = home.tier;
-                   record.to_tier = x->spec.to_tier;
-                   record.from = home.of;
-                   record.to = generation{home.of.value() + 1};
-                   record.started_at = context_->wall_seconds();
-                   x->records.push_back(std::move(record));
-                 }
-                 journal(x);
-               });
+  self_->request(catalog, context_->options.request_timeout, atom::acquire_v, key::next_migration, x->homes.size())
+    .then(
+      [this, x](uint64_t id) {
+        for (auto& home : x->homes) {
+          migration_record record;
+          record.id = migration_id{id++};
+          record.shard = home.id;
+          record.from_tier = home.tier;
+          record.to_tier = x->spec.to_tier;
+          record.from = home.of;
+          record.to = generation{home.of.value() + 1};
+          record.started_at = context_->wall_seconds();
+          x->records.push_back(std::move(record));
+        }
+        journal(x);
+      },
+      [this, x](const caf::error& e) { refuse(x, e); });
 }
 
 void migration_supervisor_state::journal(starting_ptr x) {
@@ -617,154 +600,6 @@ void migration_supervisor_state::read_journal_after(const std::string& after, ui
         look_for_tiers();
       },
       [again](const caf::error&) { again(); });
-}
-
-void migration_supervisor_state::look_for_tiers() {
-  for (const auto& x : context_->options.tiers) {
-    auto tier = context_->directory->get<caf::actor>(path::tier(x.store.name));
-    if (!tier || swept_[x.store.name] == tier.address())
-      continue;
-    swept_[x.store.name] = tier.address();
-    to_sweep_.emplace_back(x.store.name, 0);
-  }
-  sweep_more();
-  self_->delayed_send(self_, look_every, atom::tick_v);
-}
-
-struct migration_supervisor_state::sweeping {
-  std::string tier;
-  uint64_t attempts = 0;
-  /// Questions that are not answered yet.
-  size_t open = 1;
-  /// One could not be answered: a volume that is being loaded, say. The tier is swept again.
-  bool again = false;
-};
-
-void migration_supervisor_state::sweep_more() {
-  while (sweeping_ < sweeps_max && !to_sweep_.empty()) {
-    const auto [tier, attempts] = std::move(to_sweep_.front());
-    to_sweep_.pop_front();
-    sweep(tier, attempts);
-  }
-}
-
-void migration_supervisor_state::sweep(const std::string& tier, uint64_t attempts) {
-  auto stock = context_->directory->get<tier_stock_actor>(path::tier(tier));
-  if (!stock || !(swept_[tier] == stock.address())) {
-    swept_.erase(tier); // it is found when it is back
-    return;
-  }
-  ++sweeping_;
-  auto x = std::make_shared<sweeping>(sweeping{tier, attempts});
-  self_->request(stock, context_->options.request_timeout, atom::list_v)
-    .then(
-      [this, x](std::vector<found_shard>& found) {
-        std::map<volume_id, std::vector<found_shard>> by_volume;
-        for (const auto& shard : found)
-          by_volume[shard.home.id.volume].push_back(shard);
-        for (auto& [volume, part] : by_volume)
-          sweep_volume(x, volume, std::make_shared<const std::vector<found_shard>>(std::move(part)));
-        answered(x, true);
-      },
-      [this, x](const caf::error&) { answered(x, false); });
-}
-
-void migration_supervisor_state::answered(const sweeping_ptr& x, bool well) {
-  x->again |= !well;
-  if (--x->open > 0)
-    return;
-  if (x->again)
-    self_->delayed_send(self_, back_off(x->attempts), atom::verify_v, x->tier, x->attempts + 1);
-  --sweeping_;
-  sweep_more();
-}
-
-void migration_supervisor_state::sweep_volume(const sweeping_ptr& x, volume_id volume, found_ptr found) {
-  ++x->open;
-  if (context_->directory->get<volume_homes_actor>(path::volume(volume.value()))) {
-    sweep_some(x, volume, found, 0);
-    return;
-  }
-  // Being started, or there is none.
-  auto volumes = context_->directory->get<volume_directory_actor>(path::volumes);
-  if (!volumes) {
-    answered(x, false);
-    return;
-  }
-  self_->request(volumes, context_->options.request_timeout, atom::open_v, volume)
-    .then([this, x, volume, found](const volume_actor&) { sweep_some(x, volume, found, 0); },
-          [this, x, found](const caf::error& e) {
-            const bool gone = code_of(e) == errc::not_found;
-            if (gone)
-              for (const auto& shard : *found)
-                unknown(x->tier, shard);
-            answered(x, gone);
-          });
-}
-
-void migration_supervisor_state::sweep_some(const sweeping_ptr& x, volume_id volume, found_ptr found, size_t from) {
-  const auto actor = context_->directory->get<volume_homes_actor>(path::volume(volume.value()));
-  if (from >= found->size() || !actor) {
-    answered(x, from >= found->size());
-    return;
-  }
-  const auto end = std::min(found->size(), from + swept_at_once);
-  std::vector<shard_index> asked;
-  asked.reserve(end - from);
-  for (auto i = from; i < end; ++i)
-    asked.push_back((*found)[i].home.id.index);
-  self_->request(actor, context_->options.request_timeout, atom::locate_v, std::move(asked))
-    .then(
-      [this, x, volume, found, from, end](const std::vector<shard_home>& homes) {
-        std::map<shard_index, const shard_home*> now;
-        for (const auto& home : homes)
-          now[home.id.index] = &home;
-        for (auto i = from; i < end; ++i) {
-          const auto at = now.find((*found)[i].home.id.index);
-          compare(x->tier, (*found)[i], at == now.end() ? nullptr : at->second);
-        }
-        sweep_some(x, volume, found, end);
-      },
-      [this, x](const caf::error&) { answered(x, false); });
-}
-
-void migration_supervisor_state::compare(const std::string& tier, const found_shard& x, const shard_home* now) {
-  if (now && now->tier == tier && now->of == x.home.of)
-    return;
-  // A migration, a start or a removal is busy with it: it clears up after itself.
-  if (busy_.count(x.home.id) != 0)
-    return;
-  // Replaced: its removal was not durable yet when power was lost.
-  const auto replaced = x.sealed_for != generation{0} && now && now->of >= x.sealed_for;
-  if (x.incomplete || replaced)
-    remove_leftover(tier, x);
-  else
-    unknown(tier, x);
-}
-
-void migration_supervisor_state::unknown(const std::string& tier, const found_shard& x) {
-  context_->publish("SHARD_FILE_UNKNOWN", "tier " + tier + " has shard " + name_of(x.home.id) + " generation " +
-                                            std::to_string(x.home.of.value()) +
-                                            ", which the catalog does not know; it is left alone");
-}
-
-void migration_supervisor_state::remove_leftover(const std::string& tier, const found_shard& x) {
-  auto actor = context_->directory->get<tier_actor>(path::tier(tier));
-  if (!actor)
-    return;
-  // Not over is journalled before a sink is made, and the journal was read after the tier: nobody fills this one. While
-  // it goes, no new migration may make it again.
-  busy_.insert(x.home.id);
-  self_->request(actor, context_->options.request_timeout, atom::remove_v, x.home.id, x.home.of)
-    .then(
-      [this, tier, x] {
-        busy_.erase(x.home.id);
-        context_->publish("LEFTOVER_REMOVED",
-                          "tier " + tier +
-                            (x.incomplete ? ": the unfinished sink of shard " : ": the former home of shard ") +
-                            name_of(x.home.id) + " generation " + std::to_string(x.home.of.value()));
-      },
-      [this, x](const caf::error&) { busy_.erase(x.home.id); });
 }
 
 } // namespace varve

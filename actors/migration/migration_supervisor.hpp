@@ -22,8 +22,8 @@ using migration_supervisor_self = migration_supervisor_actor::extend<
   // A migration tells how far it is.
   caf::reacts_to<atom::publish, migration_progress>,
   // Takes a term, then reads the journal: (attempts so far). Looks for tiers that have come (back). Looks through the
-  // tiers for what lost migrations left behind: (tier, attempts).
-  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::tick>, caf::reacts_to<atom::verify, std::string, uint64_t>,
+  // tiers for what lost migrations left behind: (tier).
+  caf::reacts_to<atom::open, uint64_t>, caf::reacts_to<atom::tick>, caf::reacts_to<atom::verify, std::string>,
   VARVE_SUPERVISOR_MESSAGES>::extend_with<inspected_actor>;
 
 /// Starts migrations, a few at a time, and knows of all that are not over: after a restart from the journal. Clears up
@@ -83,13 +83,22 @@ private:
   void prune();
 
   // Clearing up, tier by tier, whenever one has come (back).
+  struct sweep_order {
+    std::string tier;
+    uint64_t attempts = 0;
+    /// The volumes that could not answer last time; empty: all.
+    std::set<volume_id> only;
+  };
   struct sweeping;
   using sweeping_ptr = std::shared_ptr<sweeping>;
   void look_for_tiers();
   void sweep_more();
-  void sweep(const std::string& tier, uint64_t attempts);
-  /// A question of a sweep has been answered, or (not `well`) has not.
-  void answered(const sweeping_ptr& x, bool well);
+  void sweep_later(sweep_order order);
+  void sweep_postponed(const std::string& tier);
+  void sweep(sweep_order order);
+  /// A question of a sweep has been answered; or what a volume was asked has not.
+  void answered(const sweeping_ptr& x);
+  void not_answered(const sweeping_ptr& x, volume_id volume);
   using found_ptr = std::shared_ptr<const std::vector<found_shard>>;
   void sweep_volume(const sweeping_ptr& x, volume_id volume, found_ptr found);
   /// From one of `found` on, some at a time.
@@ -122,8 +131,9 @@ private:
   std::set<shard_id> busy_;
   /// Which life of each tier was cleared up last; one that appears later may have been away while shards moved.
   std::map<std::string, caf::actor_addr> swept_;
-  /// What waits to be swept, and how often it was tried; and how many are under way.
-  std::deque<std::pair<std::string, uint64_t>> to_sweep_;
+  /// What waits its turn, what waits for another try, and how many are under way.
+  std::deque<sweep_order> to_sweep_;
+  std::map<std::string, sweep_order> postponed_;
   size_t sweeping_ = 0;
   size_t running_ = 0;
 };

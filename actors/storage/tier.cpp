@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "actors/shard_name.hpp"
 #include "runtime/caf/reporting.hpp"
 #include "runtime/storage/epoch_keeper.hpp"
 
@@ -24,10 +25,6 @@ constexpr caf::timespan look_patience = measure_every;
 constexpr caf::timespan idle_after = 60s;
 /// A keeper that ended between look-up and request is asked for again so often.
 constexpr unsigned fence_attempts_max = 3;
-
-std::string name_of(shard_id id) {
-  return std::to_string(id.volume.value()) + "." + std::to_string(id.index.value());
-}
 
 } // namespace
 

@@ -3,17 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "actors/shard_name.hpp"
 #include "runtime/catalog/records.hpp"
 
 namespace varve::test {
-
-namespace {
-
-std::string name_of(shard_id x) {
-  return std::to_string(x.volume.value()) + "." + std::to_string(x.index.value());
-}
-
-} // namespace
 
 class cluster_checks::machine final : public plane_watcher {
 public:

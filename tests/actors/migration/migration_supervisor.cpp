@@ -447,9 +447,12 @@ BOOST_AUTO_TEST_CASE(unfinished_sinks_of_nobody_are_removed_and_unknown_files_le
 BOOST_AUTO_TEST_CASE(a_tier_is_swept_again_when_a_volume_could_not_answer) {
   shard_header sink{{volume_id{77}, shard_index{0}}, shard_size_min, generation{7}};
   sink.incomplete = true;
-  scans["slow"].shards = {sink};
-  scans["slow"].allocated_bytes = {0};
-  plane->shards[{"slow", sink.id, sink.generation}].header = sink;
+  // What another volume has said is not asked, nor told, again.
+  const shard_header stranger{{volume_id{78}, shard_index{1}}, shard_size_min, generation{1}};
+  scans["slow"].shards = {sink, stranger};
+  scans["slow"].allocated_bytes = {0, 0};
+  for (auto& x : scans["slow"].shards)
+    plane->shards[{"slow", x.id, x.generation}].header = x;
   // One whose shard map is still being read when it is asked first.
   auto asked = std::make_shared<int>(0);
   context->directory->put(
@@ -465,6 +468,70 @@ BOOST_AUTO_TEST_CASE(a_tier_is_swept_again_when_a_volume_could_not_answer) {
   advance(5s);
   BOOST_TEST(*asked == 2);
   BOOST_TEST(published_count("LEFTOVER_REMOVED") == 1u);
+  BOOST_TEST(published_count("SHARD_FILE_UNKNOWN") == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_volume_that_never_answers_is_asked_less_and_less_often) {
+  shard_header sink{{volume_id{77}, shard_index{0}}, shard_size_min, generation{7}};
+  sink.incomplete = true;
+  scans["slow"].shards = {sink};
+  scans["slow"].allocated_bytes = {0};
+  auto asked = std::make_shared<int>(0);
+  context->directory->put(
+    path::volume(77), spawn([asked](volume_homes_actor::pointer) {
+      return volume_homes_actor::behavior_type{
+        [asked](atom::locate, const std::vector<shard_index>&) -> caf::result<std::vector<shard_home>> {
+          ++*asked;
+          return make_error(errc::unavailable, "loading");
+        }};
+    }));
+  root = spawn(node_root, context);
+  advance(600s);
+  BOOST_TEST(*asked > 10);
+  BOOST_TEST(*asked < 30);
+}
+
+BOOST_AUTO_TEST_CASE(a_few_tiers_are_swept_at_a_time) {
+  options.tiers.clear();
+  shard_header sink{{volume_id{77}, shard_index{0}}, shard_size_min, generation{1}};
+  sink.incomplete = true;
+  for (uint64_t i = 0; i < 9; ++i) {
+    tier_settings x;
+    x.store.name = "t" + std::to_string(i);
+    x.store.kind = tier_kind::file;
+    x.capacity_bytes = 64 << 20;
+    options.tiers.push_back(x);
+    sink.id.index = shard_index{i};
+    scans[x.store.name].shards = {sink};
+    scans[x.store.name].allocated_bytes = {0};
+  }
+  make_context();
+  for (auto& [tier, scan] : scans)
+    for (auto& x : scan.shards)
+      plane->shards[{tier, x.id, x.generation}].header = x;
+  // A volume that takes its time.
+  using slow_volume = volume_homes_actor::extend<caf::reacts_to<atom::tick>>;
+  using homes_promise = caf::typed_response_promise<std::vector<shard_home>>;
+  auto waiting = std::make_shared<std::vector<homes_promise>>();
+  auto volume_77 = spawn([waiting](slow_volume::pointer self) {
+    return slow_volume::behavior_type{[waiting, self](atom::locate, const std::vector<shard_index>&) {
+                                        return waiting->emplace_back(
+                                          self->make_response_promise<std::vector<shard_home>>());
+                                      },
+                                      [waiting](atom::tick) {
+                                        for (auto& x : std::exchange(*waiting, {}))
+                                          x.deliver(std::vector<shard_home>{});
+                                      }};
+  });
+  context->directory->put(path::volume(77), volume_77);
+  root = spawn(node_root, context);
+  for (const size_t expected : {4u, 4u, 1u}) {
+    advance(2s);
+    BOOST_TEST(waiting->size() == expected);
+    caf::anon_send(volume_77, atom::tick_v);
+  }
+  advance(1s);
+  BOOST_TEST(published_count("LEFTOVER_REMOVED") == 9u);
 }
 
 BOOST_AUTO_TEST_CASE(sinks_of_nobody_are_found_among_thousands_of_shards_on_many_tiers) {
