@@ -113,6 +113,29 @@
   X(varve::node_gate_actor) \
   X(varve::volume_actor)
 
+/// What nodes say to each other is all in these: each type that they carry is one of the above. Not vm_agent_actor,
+/// which only its own node speaks to.
+#define VARVE_INTERFACES(X) \
+  X(varve::inspected_actor) \
+  X(varve::catalog_actor) \
+  X(varve::volume_actor) \
+  X(varve::volume_directory_actor) \
+  X(varve::lease_holder_actor) \
+  X(varve::lease_manager_actor) \
+  X(varve::migration_supervisor_actor) \
+  X(varve::placement_actor) \
+  X(varve::tier_actor) \
+  X(varve::host_supervisor_actor) \
+  X(varve::monitor_actor) \
+  X(varve::membership_actor) \
+  X(varve::attachments_actor) \
+  X(varve::data_keeper_actor) \
+  X(varve::mover_actor) \
+  X(varve::node_gate_actor) \
+  X(varve::node_steward_actor) \
+  X(varve::node_root_actor) \
+  X(varve::console_actor)
+
 /// What requests carry beside their atom, where more than one file sends it.
 #define VARVE_REQUESTS(X) \
   X(varve::volume_spec) \

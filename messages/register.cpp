@@ -24,25 +24,9 @@ struct registrar {
 caf::actor_system_config& add_messages(caf::actor_system_config& config) {
   registrar add{config};
   for_each_message_type(add);
-  add.operator()<inspected_actor>("varve::inspected_actor");
-  add.operator()<catalog_actor>("varve::catalog_actor");
-  add.operator()<volume_actor>("varve::volume_actor");
-  add.operator()<volume_directory_actor>("varve::volume_directory_actor");
-  add.operator()<lease_holder_actor>("varve::lease_holder_actor");
-  add.operator()<lease_manager_actor>("varve::lease_manager_actor");
-  add.operator()<migration_supervisor_actor>("varve::migration_supervisor_actor");
-  add.operator()<placement_actor>("varve::placement_actor");
-  add.operator()<tier_actor>("varve::tier_actor");
-  add.operator()<vm_agent_actor>("varve::vm_agent_actor");
-  add.operator()<host_supervisor_actor>("varve::host_supervisor_actor");
-  add.operator()<monitor_actor>("varve::monitor_actor");
-  add.operator()<membership_actor>("varve::membership_actor");
-  add.operator()<attachments_actor>("varve::attachments_actor");
-  add.operator()<data_keeper_actor>("varve::data_keeper_actor");
-  add.operator()<mover_actor>("varve::mover_actor");
-  add.operator()<node_gate_actor>("varve::node_gate_actor");
-  add.operator()<node_steward_actor>("varve::node_steward_actor");
-  add.operator()<node_root_actor>("varve::node_root_actor");
+#define VARVE_INTERFACE(type) add.operator()<type>(#type);
+  VARVE_INTERFACES(VARVE_INTERFACE)
+#undef VARVE_INTERFACE
   config.add_error_category(caf::atom("varve"), [](uint8_t code, caf::atom_value, const caf::message& context) {
     std::string result = to_string(static_cast<errc>(code));
     if (context.match_elements<std::string>() && !context.get_as<std::string>(0).empty())
