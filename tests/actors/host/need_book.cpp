@@ -172,6 +172,26 @@ BOOST_AUTO_TEST_CASE(everything_needed_is_granted_in_the_end_however_little_is_g
   }
 }
 
+BOOST_AUTO_TEST_CASE(of_two_that_stay_apart_and_begin_alike_the_one_that_is_due_is_asked_for) {
+  need_book book;
+  book.add_apart(0, 2, false, 5s);
+  book.add_apart(0, 6, false, 1s);
+  BOOST_TEST(!book.next(0s));
+  BOOST_TEST((*book.wake_at() == 1s));
+  BOOST_TEST(is(book.next(1s), 0, 6));
+  BOOST_TEST(!book.next(1s));
+  BOOST_TEST(is(book.next(5s), 0, 2));
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_apart_covers_a_need_within_it) {
+  need_book book;
+  book.add_apart(0, 6, true, 5s);
+  book.add(2, 2, false, 0s);
+  BOOST_TEST(book.waiting() == 1u);
+  book.add(5, 2, false, 0s); // beyond its end
+  BOOST_TEST(book.waiting() == 2u);
+}
+
 BOOST_AUTO_TEST_CASE(all_of_a_large_volume_that_lies_scattered_can_be_asked_for_again) {
   // As after a manager was lost. Looking at all that waits for each would take minutes, and fail by the time limit.
   need_book book;

@@ -191,6 +191,27 @@ BOOST_AUTO_TEST_CASE(what_a_holder_has_is_renewed_tier_by_tier_wherever_it_has_m
   BOOST_TEST(table.renewable_on(ben, "t2").leases == 3u);
   BOOST_TEST((table.holders_on("t2") == std::vector<holder_id>{ann, ben}));
   BOOST_TEST(table.renew(ann, {}, 30s, {}, 45s, 1s).leases == 1u);
+  // One that storage has not agreed to yet is not renewed; one that is asked back is not recorded again.
+  const auto asked = table.ask(ann, on(7000, 299), lease_mode::write);
+  const auto before = table.renewable_on(ann, "t299").leases;
+  BOOST_TEST(table.renew(ann, "t299", 30s, {45s, 45s, 45s}, 45s, 1s).leases == before);
+  BOOST_TEST(table.recorded_on(ann, "t299").size() == before);
+  table.agree(asked.id, {45s, 45s, 45s}, lease_mode::write);
+  BOOST_TEST(table.renewable_on(ann, "t299").leases == before + 1);
+  table.revoking(asked.id);
+  BOOST_TEST(table.recorded_on(ann, "t299").size() == before);
+  // What a new manager hears from the tier to which it has moved since is one lease, there.
+  lease_grant heard;
+  heard.id = asked.id;
+  heard.holder = ann;
+  heard.home = on(7000, 5, 2);
+  heard.mode = lease_mode::write;
+  heard.term = 45s;
+  const auto there = table.renewable_on(ann, "t5").leases;
+  table.adopt(heard, 90s);
+  table.check();
+  BOOST_TEST(table.renewable_on(ann, "t5").leases == there + 1);
+  BOOST_TEST(table.renewable_on(ann, "t299").leases == before);
 }
 
 BOOST_AUTO_TEST_CASE(a_raised_epoch_is_that_of_all_leases_on_the_shard) {
