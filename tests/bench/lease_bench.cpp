@@ -12,6 +12,7 @@
 #include <iostream>
 #include <mutex>
 
+#include <CLI/CLI.hpp>
 #include <caf/all.hpp>
 #include <fcntl.h>
 #include <malloc.h>
@@ -399,31 +400,17 @@ nlohmann::json run_varve(const lease_load& load) {
 
 int run(int argc, char** argv) {
   lease_load load;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string word = argv[i], value = argv[i + 1];
-    if (word == "--folder")
-      load.folder = value;
-    else if (word == "--etcd")
-      load.etcd = value;
-    else if (word == "--shards")
-      load.shards = std::stoull(value);
-    else if (word == "--agents")
-      load.agents = std::stoull(value);
-    else if (word == "--batch")
-      load.batch = std::stoull(value);
-    else if (word == "--depth")
-      load.depth = std::stoull(value);
-    else if (word == "--breaks")
-      load.breaks = std::stoull(value);
-    else {
-      std::cerr << "lease_bench: unknown option " << word << "\n";
-      return 2;
-    }
-  }
-  if (load.folder.empty() == load.etcd.empty()) {
-    std::cerr << "lease_bench: --folder DIR or --etcd HOST:PORT\n";
-    return 2;
-  }
+  CLI::App options{"Leases acquired from Varve's actors in a folder, or keys with leases from an etcd."};
+  auto* on = options.add_option_group("on", "what is measured");
+  on->add_option("--folder", load.folder);
+  on->add_option("--etcd", load.etcd, "host:port");
+  on->require_option(1);
+  options.add_option("--shards", load.shards)->check(CLI::PositiveNumber);
+  options.add_option("--agents", load.agents)->check(CLI::PositiveNumber);
+  options.add_option("--batch", load.batch)->check(CLI::PositiveNumber);
+  options.add_option("--depth", load.depth)->check(CLI::PositiveNumber);
+  options.add_option("--breaks", load.breaks);
+  CLI11_PARSE(options, argc, argv);
   // Shards whose epochs are raised are open files.
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {

@@ -1,9 +1,6 @@
 // A cluster of a thousand nodes in virtual time: production's actors on every node, a catalog in SQLite on the disk,
 // links that serialise each message. What storage keeps on its devices is headers in a file; no VM's I/O is done.
 //
-//   scale_bench place --folder DIR --shards N [--nodes N] [--seed N] [--verbose 1]   an empty cluster gets N shards
-//   scale_bench live  --folder DIR --shards N ...   the same cluster starts with them, leases a tenth, loses a node
-//
 // One line of JSON: what each step took by the wall's clock, of processors and of virtual time, and the memory then.
 
 #include <malloc.h>
@@ -17,6 +14,7 @@
 #include <iostream>
 #include <stdexcept>
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "messages/console.hpp"
@@ -431,32 +429,22 @@ private:
 
 int run(int argc, char** argv) {
   scale_options with;
-  const std::string what = argc > 1 ? argv[1] : "";
-  for (int i = 2; i + 1 < argc; i += 2) {
-    const std::string word = argv[i], value = argv[i + 1];
-    if (word == "--folder")
-      with.folder = value;
-    else if (word == "--shards")
-      with.shards = std::stoull(value);
-    else if (word == "--nodes")
-      with.nodes = std::stoull(value);
-    else if (word == "--seed")
-      with.seed = std::stoull(value);
-    else if (word == "--verbose")
-      bench::verbose = value != "0";
-    else {
-      std::cerr << "scale_bench: unknown option " << word << "\n";
-      return 2;
-    }
+  CLI::App options{"A simulated cluster of many nodes."};
+  options.require_subcommand(1);
+  auto* place = options.add_subcommand("place", "an empty cluster gets shards");
+  auto* live = options.add_subcommand("live", "a cluster that has them starts, leases a tenth, loses a node");
+  for (auto* x : {place, live}) {
+    x->add_option("--folder", with.folder, "the catalog and the disks' files")->required();
+    x->add_option("--shards", with.shards)->check(CLI::PositiveNumber);
+    x->add_option("--nodes", with.nodes)->check(CLI::Range(3, 99'999));
+    x->add_option("--seed", with.seed);
+    x->add_flag("--verbose", bench::verbose, "what is published, the first of each kind");
   }
-  if (with.folder.empty() || with.nodes < 3 || with.nodes > 99'999 || (what != "place" && what != "live")) {
-    std::cerr << "scale_bench: place|live --folder DIR [--shards N] [--nodes N]\n";
-    return 2;
-  }
+  CLI11_PARSE(options, argc, argv);
   int status = 0;
   try {
     auto* x = new bench(with);
-    std::cout << (what == "place" ? x->place() : x->live()).dump() << std::endl;
+    std::cout << (place->parsed() ? x->place() : x->live()).dump() << std::endl;
   } catch (const std::exception& e) {
     std::cerr << "scale_bench: " << e.what() << "\n";
     status = 1;

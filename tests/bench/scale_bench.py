@@ -36,7 +36,7 @@ def arguments(parser):
 def drive(what, folder, shards, options):
     done = subprocess.run([harness.BIN / "scale_bench", what, "--folder", folder, "--shards", str(shards),
                            "--nodes", str(options.nodes), "--seed", str(options.seed)],
-                          capture_output=True, text=True, timeout=3600)
+                          capture_output=True, text=True, timeout=7200)
     if done.returncode != 0:
         raise RuntimeError(f"scale_bench {what} {shards}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -44,6 +44,8 @@ def drive(what, folder, shards, options):
 
 def measure(report, options, folder):
     steps, memory, rest = {}, {}, {}
+    # As seen on a slow machine: 5 minutes for a million shards and proportional to them, half a minute at least.
+    report.say(f"about {max(1, round(sum(options.sizes) / 200_000))} minutes; --sizes chooses others")
     for shards in options.sizes:
         place = folder / f"scale-{shards}"
         os.makedirs(place)
