@@ -40,43 +40,46 @@ void lease_manager_state::begin(uint64_t id) {
     self_->delayed_send(self_, retry_after, atom::resume_v, id);
     return;
   }
-  self_->request(volumes, context_->options.request_timeout, atom::get_v, std::to_string(volume.value()))
-    .then(
-      [this, id, volume](const volume_record& record) {
-        auto at = acquisitions_.find(id);
-        if (at == acquisitions_.end())
-          return;
-        auto& x = at->second;
-        // A volume may be named "7": then the answer is another's.
-        if (record.id != volume) {
-          finish(id, make_error(errc::not_found, "volume " + std::to_string(volume.value())));
-          return;
-        }
-        attached_at(record);
-        const auto& leases = context_->options.leases;
-        x.shard_size = record.spec.shard_size;
-        x.term = leases.term;
-        if (record.spec.sensitive == sensitivity::high) {
-          x.term = leases.term_sensitive;
-          x.limit = term_limit::sensitive;
-        }
-        if (x.request.term.count() > 0 && x.request.term < x.term) {
-          x.term = x.request.term;
-          x.limit = term_limit::none;
-        }
-        // Beside another attachment a holder is not alone: the other may read a run of shards that this one would make,
-        // and storage knows nothing of runs.
-        const bool alone = record.attachments.size() == 1 || x.request.mode == lease_mode::read;
-        locate(id, alone && record.of(x.request.holder) != nullptr);
-      },
-      [this, id](const caf::error& e) {
-        if (acquisitions_.count(id) == 0)
-          return;
-        if (code_of(e) == errc::not_found)
-          finish(id, e);
-        else
-          self_->delayed_send(self_, retry_after, atom::resume_v, id);
-      });
+  auto asked = self_->request(volumes, caf::infinite, atom::get_v, std::to_string(volume.value()));
+  const auto due = expect(asked.id());
+  asked.then(
+    [this, id, volume, due](const volume_record& record) {
+      due_.met(due);
+      auto at = acquisitions_.find(id);
+      if (at == acquisitions_.end())
+        return;
+      auto& x = at->second;
+      // A volume may be named "7": then the answer is another's.
+      if (record.id != volume) {
+        finish(id, make_error(errc::not_found, "volume " + std::to_string(volume.value())));
+        return;
+      }
+      attached_at(record);
+      const auto& leases = context_->options.leases;
+      x.shard_size = record.spec.shard_size;
+      x.term = leases.term;
+      if (record.spec.sensitive == sensitivity::high) {
+        x.term = leases.term_sensitive;
+        x.limit = term_limit::sensitive;
+      }
+      if (x.request.term.count() > 0 && x.request.term < x.term) {
+        x.term = x.request.term;
+        x.limit = term_limit::none;
+      }
+      // Beside another attachment a holder is not alone: the other may read a run of shards that this one would make,
+      // and storage knows nothing of runs.
+      const bool alone = record.attachments.size() == 1 || x.request.mode == lease_mode::read;
+      locate(id, alone && record.of(x.request.holder) != nullptr);
+    },
+    [this, id, due](const caf::error& e) {
+      due_.met(due);
+      if (acquisitions_.count(id) == 0)
+        return;
+      if (code_of(e) == errc::not_found)
+        finish(id, e);
+      else
+        self_->delayed_send(self_, retry_after, atom::resume_v, id);
+    });
 }
 
 void lease_manager_state::locate(uint64_t id, bool attached_holder) {
@@ -91,20 +94,23 @@ void lease_manager_state::locate(uint64_t id, bool attached_holder) {
     self_->delayed_send(self_, retry_after, atom::resume_v, id);
     return;
   }
-  self_->request(volume, context_->options.request_timeout, atom::locate_v, x.request.first.index, x.request.count)
-    .then(
-      [this, id](const shard_map_part& part) {
-        if (acquisitions_.count(id))
-          divide(id, part);
-      },
-      [this, id](const caf::error& e) {
-        if (acquisitions_.count(id) == 0)
-          return;
-        if (code_of(e) == errc::unavailable || code_of(e) == errc::timed_out)
-          self_->delayed_send(self_, retry_after, atom::resume_v, id);
-        else
-          finish(id, e);
-      });
+  auto asked = self_->request(volume, caf::infinite, atom::locate_v, x.request.first.index, x.request.count);
+  const auto due = expect(asked.id());
+  asked.then(
+    [this, id, due](const shard_map_part& part) {
+      due_.met(due);
+      if (acquisitions_.count(id))
+        divide(id, part);
+    },
+    [this, id, due](const caf::error& e) {
+      due_.met(due);
+      if (acquisitions_.count(id) == 0)
+        return;
+      if (code_of(e) == errc::unavailable || code_of(e) == errc::timed_out)
+        self_->delayed_send(self_, retry_after, atom::resume_v, id);
+      else
+        finish(id, e);
+    });
 }
 
 void lease_manager_state::divide(uint64_t id, const shard_map_part& part) {
@@ -256,20 +262,23 @@ void lease_manager_state::fence(uint64_t id, size_t i) {
     return;
   }
   const auto lease = p.lease;
-  self_->request(tier, context_->options.request_timeout, atom::fence_v, std::move(grant))
-    .then(
-      [this, id, i, step](const lease_grant& agreed) {
-        if (find_piece(id, i, step)) {
-          fenced(id, i, agreed);
-          settle(id);
-        }
-      },
-      [this, id, i, step, lease](const caf::error& e) {
-        if (find_piece(id, i, step)) {
-          fence_failed(id, i, e);
-          settle(id);
-        }
-      });
+  auto asked = self_->request(tier, caf::infinite, atom::fence_v, std::move(grant));
+  const auto due = expect(asked.id());
+  asked.then(
+    [this, id, i, step, due](const lease_grant& agreed) {
+      due_.met(due);
+      if (find_piece(id, i, step)) {
+        fenced(id, i, agreed);
+        settle(id);
+      }
+    },
+    [this, id, i, step, lease, due](const caf::error& e) {
+      due_.met(due);
+      if (find_piece(id, i, step)) {
+        fence_failed(id, i, e);
+        settle(id);
+      }
+    });
 }
 
 void lease_manager_state::fenced(uint64_t id, size_t i, const lease_grant& agreed) {
@@ -502,6 +511,22 @@ void lease_manager_state::time_over(uint64_t id) {
   else
     finish(id, make_error(errc::unavailable, "volume or storage did not answer in time"));
   wake_later();
+}
+
+uint64_t lease_manager_state::expect(caf::message_id answer) {
+  const auto number = due_.expect(answer, context_->now());
+  look_at_answers();
+  return number;
+}
+
+void lease_manager_state::look_at_answers() {
+  if (answers_timed_)
+    return;
+  due_.look(context_->now());
+  if (const auto in = due_.next(context_->now()); in.count() > 0) {
+    answers_timed_ = true;
+    self_->delayed_send(self_, in, atom::cancel_v);
+  }
 }
 
 void lease_manager_state::wake_soon() {

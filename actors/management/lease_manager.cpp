@@ -37,6 +37,7 @@ lease_manager_self::behavior_type lease_manager(lease_manager_self::stateful_poi
 lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr context) {
   context_ = std::move(context);
   living_ = std::make_shared<living>();
+  due_.start(self_, context_->options.request_timeout);
   led_as_ = leads_as(*context_);
   const auto& leases = context_->options.leases;
   unknown_until_ = context_->now() + std::max(leases.term, leases.term_sensitive) + leases.drift_bound;
@@ -78,6 +79,10 @@ lease_manager_self::behavior_type lease_manager_state::make_behavior(context_ptr
     [this](atom::stop) {
       timing_ = false;
       look_at_time();
+    },
+    [this](atom::cancel) {
+      answers_timed_ = false;
+      look_at_answers();
     },
     [this](atom::resume, uint64_t id) {
       if (id == woken_soon)

@@ -12,6 +12,7 @@
 #include "actors/management/lease_table.hpp"
 #include "actors/node_context.hpp"
 #include "messages/interfaces.hpp"
+#include "runtime/caf/answers_due.hpp"
 
 namespace varve {
 
@@ -22,7 +23,7 @@ using lease_manager_self =
   lease_manager_actor::extend<caf::reacts_to<atom::expire>, caf::reacts_to<atom::release, lease_id, bool>,
                               caf::reacts_to<atom::change, lease_id, bool>, caf::reacts_to<atom::renew, uint64_t>,
                               caf::reacts_to<atom::revoke, lease_id>, caf::reacts_to<atom::tick>,
-                              caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop>,
+                              caf::reacts_to<atom::verify>, caf::reacts_to<atom::stop>, caf::reacts_to<atom::cancel>,
                               caf::reacts_to<atom::resume, uint64_t>>::extend_with<inspected_actor>;
 
 /// Grants leases by the rules of lease_table, in agreement with storage.
@@ -160,6 +161,10 @@ private:
   /// Ends those whose time is over, and waits for the next: one timer for all, since all may wait as long.
   void look_at_time();
   piece* find_piece(uint64_t id, size_t i, uint64_t step);
+  /// That an answer comes in time: what to give to `due_` when it has come.
+  uint64_t expect(caf::message_id answer);
+  /// Answers in the place of those who were asked and whose time is over; one timer for all.
+  void look_at_answers();
 
   // Leases.
   /// One that there is already goes on.
@@ -221,6 +226,8 @@ private:
   uint64_t steps_ = 0;
   bool waking_ = false, waking_soon_ = false;
   bool timing_ = false;
+  answers_due due_;
+  bool answers_timed_ = false;
   std::map<holder_id, lease_holder_actor> handles_;
   /// Where the holders are attached, as far as it was asked; empty: nowhere.
   std::map<holder_id, std::string> hosts_;
