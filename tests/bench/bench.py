@@ -87,10 +87,11 @@ def main():
     import migration_bench
     import nbd_bench
     import build_bench
+    import rdma_bench
     import remote_bench
     import scale_bench
     benches = {"nbd": nbd_bench, "migration": migration_bench, "crash": crash_bench, "idle": idle_bench, "build": build_bench,
-               "remote": remote_bench, "leases": leases_bench, "scale": scale_bench, "chaos": chaos_bench,
+               "rdma": rdma_bench, "remote": remote_bench, "leases": leases_bench, "scale": scale_bench, "chaos": chaos_bench,
                "failover": failover_bench}
     options = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = options.add_subparsers(dest="name", required=True, metavar="NAME")

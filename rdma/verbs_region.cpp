@@ -1,0 +1,39 @@
+#include "rdma/verbs_region.hpp"
+
+#include <utility>
+
+#include <infiniband/verbs.h>
+
+namespace varve {
+
+verbs_region::verbs_region(verbs_region&& other) noexcept
+  : domain_(std::move(other.domain_)), registered_(std::exchange(other.registered_, nullptr)) {}
+
+verbs_region& verbs_region::operator=(verbs_region&& other) noexcept {
+  std::swap(domain_, other.domain_);
+  std::swap(registered_, other.registered_);
+  return *this;
+}
+
+verbs_region::~verbs_region() {
+  if (registered_)
+    ::ibv_dereg_mr(registered_);
+}
+
+std::span<std::byte> verbs_region::bytes() const noexcept {
+  if (!registered_)
+    return {};
+  return {static_cast<std::byte*>(registered_->addr), registered_->length};
+}
+
+uint32_t verbs_region::local_key() const noexcept {
+  return registered_ ? registered_->lkey : 0;
+}
+
+remote_memory verbs_region::remote() const noexcept {
+  if (!registered_)
+    return {};
+  return {reinterpret_cast<uint64_t>(registered_->addr), registered_->length, registered_->rkey};
+}
+
+} // namespace varve
