@@ -13,6 +13,8 @@ namespace {
 constexpr size_t cipher_in_bytes = 64u << 10;
 /// Encrypted at a time; a multiple of TLS's records.
 constexpr size_t cipher_chunk_bytes = 128u << 10;
+/// Of TLS's largest record. Pieces that are smaller share one: each costs as much as encrypting some KiB.
+constexpr size_t record_bytes = 16u << 10;
 /// Of one system call (UIO_MAXIOV).
 constexpr size_t vectors_max = 1024;
 
@@ -190,22 +192,35 @@ bool remote_stream::prepare() {
     return true;
   cipher_out_.clear();
   cipher_at_ = 0;
-  size_t taken = 0;
-  while (!sending_.empty() && taken < cipher_chunk_bytes) {
+  gathered_.clear();
+  auto right = true;
+  for (size_t taken = 0; right && !sending_.empty() && taken < cipher_chunk_bytes;) {
     auto& x = sending_.front();
-    const auto part = std::min(x.iov_len, cipher_chunk_bytes - taken);
-    if (part > 0 && !tls_->write({static_cast<const std::byte*>(x.iov_base), part})) {
-      send_error_ = -EPROTO;
-      return false;
-    }
-    taken += part;
-    x.iov_base = static_cast<std::byte*>(x.iov_base) + part;
-    x.iov_len -= part;
+    const std::span part{static_cast<const std::byte*>(x.iov_base), std::min(x.iov_len, cipher_chunk_bytes - taken)};
+    if (gathered_.size() + part.size() > record_bytes)
+      right = encrypt_gathered();
+    if (part.size() < record_bytes)
+      gathered_.insert(gathered_.end(), part.begin(), part.end());
+    else
+      right = right && tls_->write(part);
+    taken += part.size();
+    x.iov_base = static_cast<std::byte*>(x.iov_base) + part.size();
+    x.iov_len -= part.size();
     if (x.iov_len == 0)
       sending_ = sending_.subspan(1);
   }
+  if (!right || !encrypt_gathered()) {
+    send_error_ = -EPROTO;
+    return false;
+  }
   tls_->take(cipher_out_);
   return !cipher_out_.empty();
+}
+
+bool remote_stream::encrypt_gathered() {
+  const auto right = gathered_.empty() || tls_->write(gathered_);
+  gathered_.clear();
+  return right;
 }
 
 void remote_stream::advance(size_t bytes) {

@@ -52,6 +52,7 @@ private:
   class transfer;
 
   bool prepare();
+  bool encrypt_gathered();
   void advance(size_t bytes);
   int32_t read_open(const iovec* vectors, uint32_t count);
 
@@ -67,6 +68,7 @@ private:
   std::vector<std::byte> binding_;
   std::string problem_;
   std::unique_ptr<std::byte[]> cipher_in_;
+  std::vector<std::byte> gathered_;   // small pieces, to be encrypted together
   std::vector<std::byte> cipher_out_; // [cipher_at_, end) is not sent
   size_t cipher_at_ = 0;
   iovec cipher_vector_{};
