@@ -90,6 +90,10 @@ bool verbs_link::prepare(std::string& problem) {
     return false;
   }
   part_bytes_max_ = std::min<uint64_t>(port.max_msg_sz, 1u << 30);
+  if (part_bytes_max_ == 0) {
+    problem = "the device's port says that it carries nothing";
+    return false;
+  }
   channel_ = ::ibv_create_comp_channel(device);
   if (!channel_ || !set_nonblocking(channel_->fd)) {
     problem = with_errno("no completion channel");
@@ -231,7 +235,7 @@ void verbs_link::write(verbs_write& x) {
 void verbs_link::flush() {
   std::string problem;
   if (connected() && !post(problem))
-    end(problem);
+    end_soon(problem);
 }
 
 /// One chain of work requests, rung for once.
@@ -299,8 +303,12 @@ bool verbs_link::post(std::string& problem) {
 // -- completions
 
 bool verbs_link::look() {
-  if (state_ == state::ended)
+  if (state_ == state::ended || !completions_)
     return true;
+  if (ending_) {
+    end_now(why_); // this may be no more
+    return true;
+  }
   looking_ = true;
   ibv_cq* queue = nullptr;
   void* ignored = nullptr;
@@ -347,6 +355,11 @@ void verbs_link::took(const ibv_wc& x) {
   }
   if (ending_)
     return;
+  // A write with immediate data is told of here, too, with its own length; and so is a message of nothing.
+  if (x.opcode != IBV_WC_RECV || x.byte_len == 0 || x.byte_len > options_.message_bytes_max) {
+    end("what came is no message");
+    return;
+  }
   // It may come before the connection manager's word that the connection is made.
   established();
   const auto from = static_cast<uint32_t>(x.wr_id);
@@ -398,6 +411,14 @@ void verbs_link::end(const std::string& why) {
   why_ = why;
   if (!looking_)
     end_now(why_);
+}
+
+void verbs_link::end_soon(const std::string& why) {
+  if (state_ == state::ended || std::exchange(ending_, true))
+    return;
+  why_ = why;
+  if (!looking_)
+    port_.again(*this);
 }
 
 void verbs_link::end_now(const std::string& why) {

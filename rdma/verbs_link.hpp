@@ -45,10 +45,11 @@ struct verbs_write {
   /// Where in `to`, in bytes.
   uint64_t to_offset = 0;
 
-  /// Called once, from within `verbs_port::step` or `verbs_link::end`. Without a status the bytes are in the peer's
-  /// memory, before any message that was sent after this was begun. With one, any part of them may be.
-  /// permission_denied: the peer does not allow it (any more); host_unreachable: no answer; operation_canceled: the
-  /// link ended before its turn.
+  /// Called once, from within `verbs_port::step` or the link's end; and from within `verbs_link::write` when it is not
+  /// begun at all. Neither destroys the link nor throws. Without a status the bytes are in the peer's memory, before
+  /// any message that was sent after this was begun. With one, any part of them may be. invalid_argument: it was not
+  /// begun, since it does not fit; permission_denied: the peer does not allow it (any more); host_unreachable: no
+  /// answer; operation_canceled: the link ended before its turn.
   void (*complete)(verbs_write& self) = nullptr;
   std::error_code status;
   /// The user's.
@@ -67,10 +68,13 @@ struct verbs_counters {
 /// for it. It has a protection domain of its own, so that a peer reaches what was registered on this link and nothing
 /// else. Made by a verbs_port, and used on its thread only; dies before it.
 ///
-/// Writes and messages take effect in the order they were begun in.
+/// Writes and messages take effect in the order they were begun in. A peer that is silent is taken for well while
+/// nothing is under way, and one that is asked to connect may take minutes: users agree on signs of life, and end what
+/// is late.
 class verbs_link {
 public:
-  /// Called from within `verbs_port::step` (and `ended` from `end`). None of them may destroy the link but `ended`.
+  /// Called from within `verbs_port::step` (and `ended` from `end`). None of them may destroy the link but `ended`, and
+  /// none throws.
   class user {
   public:
     virtual void connected(verbs_link& on) = 0;
@@ -88,7 +92,7 @@ public:
   ~verbs_link();
 
   /// From `connected` to `ended`.
-  bool connected() const noexcept { return state_ == state::connected; }
+  bool connected() const noexcept { return state_ == state::connected && !ending_; }
 
   /// Registers memory on this link's device, for this link's peer; from `connected` on. Empty when the system refuses
   /// (limit on locked memory, pages of a file).
@@ -99,7 +103,8 @@ public:
   bool send(std::span<const std::byte> message);
   /// As verbs_write says. It is with the device after the next `flush`, if fewer than writes_max are.
   void write(verbs_write& x);
-  /// Hands what was begun to the device, at once. Each step of the port ends with one, too.
+  /// Hands what was begun to the device, at once. Each step of the port ends with one, too. Where the device refuses
+  /// it, the next step ends the link.
   void flush();
 
   /// Ends the link; the peer is told. Nothing when it has ended.
@@ -142,6 +147,8 @@ private:
   /// Gives back all that is the system's; the device uses no memory any more.
   void release();
   void cancel_writes();
+  /// At the next step: who asks for it may not expect it now.
+  void end_soon(const std::string& why);
   void end_now(const std::string& why);
   std::span<std::byte> slot(uint32_t x) noexcept;
 

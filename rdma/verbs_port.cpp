@@ -46,6 +46,11 @@ std::string text_of(const sockaddr* x) {
   return host;
 }
 
+void refuse(rdma_cm_id* id) {
+  ::rdma_reject(id, nullptr, 0);
+  ::rdma_destroy_id(id);
+}
+
 rdma_conn_param parameters(std::span<const std::byte> greeting) {
   rdma_conn_param x{};
   x.private_data = greeting.data();
@@ -153,7 +158,13 @@ void verbs_port::unwatch(int fd) noexcept {
   ::epoll_ctl(poll_, EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void verbs_port::again() {
+void verbs_port::again(const verbs_link& x) noexcept {
+  if (auto* place = find(x))
+    place->again = true;
+  again();
+}
+
+void verbs_port::again() noexcept {
   const uint64_t one = 1;
   (void)!::write(again_, &one, sizeof one);
 }
@@ -167,9 +178,11 @@ void verbs_port::step() {
   (void)!::read(again_, &ignored, sizeof ignored);
   handle_events();
   for (int i = 0; i < count; ++i)
-    if (auto* x = static_cast<entry*>(ready[static_cast<size_t>(i)].data.ptr); x && x->link)
-      if (!x->link->look())
-        again();
+    if (auto* x = static_cast<entry*>(ready[static_cast<size_t>(i)].data.ptr))
+      x->again = true;
+  for (auto& x : links_)
+    if (x.link && std::exchange(x.again, false) && !x.link->look())
+      again(*x.link);
   for (auto& x : links_)
     if (x.link)
       x.link->flush();
@@ -224,14 +237,22 @@ void verbs_port::handle_events() {
     const auto what = event->event;
     const auto status = event->status;
     auto* id = event->id;
+    const auto& how = event->param.conn;
+    // The other end says how long this one's device bears with it when it has no room: not for ever.
+    const auto endless = (what == RDMA_CM_EVENT_CONNECT_REQUEST || what == RDMA_CM_EVENT_ESTABLISHED) &&
+                         how.rnr_retry_count > room_retries;
     std::vector<std::byte> said;
     if (what == RDMA_CM_EVENT_CONNECT_REQUEST && event->param.conn.private_data) {
       const auto* data = static_cast<const std::byte*>(event->param.conn.private_data);
       said.assign(data, data + event->param.conn.private_data_len);
     }
     ::rdma_ack_cm_event(event);
-    if (what == RDMA_CM_EVENT_CONNECT_REQUEST)
+    if (what == RDMA_CM_EVENT_CONNECT_REQUEST && endless)
+      refuse(id);
+    else if (what == RDMA_CM_EVENT_CONNECT_REQUEST)
       requested(id, said);
+    else if (id->context && endless)
+      static_cast<verbs_link*>(id->context)->end("the other end asks for endless patience");
     else if (id->context)
       happened(*static_cast<verbs_link*>(id->context), what, status);
   }
@@ -242,10 +263,17 @@ void verbs_port::requested(rdma_cm_id* id, std::span<const std::byte> greeting) 
   id->context = nullptr; // the listener's, which it begins with
   verbs_request x{*this, id, greeting, text_of(::rdma_get_peer_addr(id))};
   asked_(x);
-  if (x.taken_)
-    return;
-  ::rdma_reject(id, nullptr, 0);
-  ::rdma_destroy_id(id);
+  if (!x.taken_)
+    refuse(id);
+}
+
+/// What came before it hung up was acknowledged, and is taken first.
+void verbs_port::hung_up(verbs_link& x) {
+  auto* place = find(x);
+  for (auto more = true; more && place->link;)
+    more = !x.look();
+  if (place->link)
+    x.end("hung up");
 }
 
 void verbs_port::happened(verbs_link& x, int event, int status) {
@@ -273,7 +301,7 @@ void verbs_port::happened(verbs_link& x, int event, int status) {
   case RDMA_CM_EVENT_UNREACHABLE: return x.end(because("not reached"));
   case RDMA_CM_EVENT_CONNECT_ERROR: return x.end(because("not connected"));
   case RDMA_CM_EVENT_REJECTED: return x.end("refused");
-  case RDMA_CM_EVENT_DISCONNECTED: return x.end("hung up");
+  case RDMA_CM_EVENT_DISCONNECTED: return hung_up(x);
   case RDMA_CM_EVENT_DEVICE_REMOVAL: return x.end("the device is gone");
   default: return; // of the time after the end
   }

@@ -71,6 +71,7 @@ private:
 
   struct entry {
     verbs_link* link = nullptr; // null: it is gone
+    bool again = false;         // looked at in the next step, whatever epoll says
     std::vector<std::byte> greeting;
   };
 
@@ -80,11 +81,13 @@ private:
   bool watch(int fd, entry* of, std::string& problem);
   void unwatch(int fd) noexcept;
   void forget(const verbs_link& x);
-  /// There is something left to do: `descriptor` stays readable.
-  void again();
+  /// There is something left to do, with that link: `descriptor` stays readable.
+  void again() noexcept;
+  void again(const verbs_link& x) noexcept;
   void handle_events();
   void requested(rdma_cm_id* id, std::span<const std::byte> greeting);
   void happened(verbs_link& x, int event, int status);
+  void hung_up(verbs_link& x);
 
   rdma_event_channel* channel_ = nullptr;
   int poll_ = -1;

@@ -41,6 +41,14 @@ void must(bool holds, const std::string& what) {
     throw std::runtime_error(what);
 }
 
+/// In what RDMA calls back, where nothing may be thrown.
+void must_or_end(bool holds, const std::string& what) noexcept {
+  if (holds)
+    return;
+  std::cerr << "rdma_bench: " << what << "\n";
+  std::_Exit(1);
+}
+
 struct settings {
   std::string address, device;
   int gid = -1;
@@ -67,7 +75,8 @@ public:
     must(port_ != nullptr, problem);
     options_.message_bytes_max = static_cast<uint32_t>(sizeof(uint64_t) + x.bytes / block * sizeof(uint32_t) + 64);
   }
-  virtual ~peer() { link_.reset(); }
+  /// Its link is gone by then: the memory that the device uses is its heirs'.
+  virtual ~peer() = default;
 
   void run() {
     while (!over_) {
@@ -84,7 +93,7 @@ public:
 protected:
   template <class T>
   void say(const T& x) {
-    must(link_->send(std::as_bytes(std::span{&x, 1})), "no room for a message");
+    must_or_end(link_->send(std::as_bytes(std::span{&x, 1})), "no room for a message");
   }
 
   const settings settings_;
@@ -106,18 +115,19 @@ public:
       [this](verbs_request& request) {
         std::string problem;
         link_ = request.accept(*this, options_, problem);
-        must(link_ != nullptr, problem);
+        must_or_end(link_ != nullptr, problem);
       },
       problem);
     must(number_ != 0, problem);
   }
+  ~sink() override { link_.reset(); }
   uint16_t number() const noexcept { return number_; }
   uint64_t wrong() const noexcept { return wrong_; }
 
   void connected(verbs_link& on) override {
     std::error_code refused;
     landing_ = on.register_memory(memory_.bytes(), verbs_access::peer_writes, refused);
-    must(!landing_.empty(), refused.message());
+    must_or_end(!landing_.empty(), refused.message());
     say(landing_.remote());
   }
   void received(verbs_link&, std::span<const std::byte> message) override {
@@ -151,17 +161,18 @@ public:
     for (size_t i = 0; i < sums_.size(); ++i)
       sums_[i] = crc32c(memory_.bytes().subspan(i * block, block));
     for (auto& w : writes_)
-      w.complete = [](verbs_write& w) { must(!w.status, "a write: " + w.status.message()); };
+      w.complete = [](verbs_write& w) { must_or_end(!w.status, "a write: " + w.status.message()); };
     std::string problem;
     const auto where = at(x);
     link_ = port_->connect(reinterpret_cast<const sockaddr*>(&where), {}, *this, options_, problem);
     must(link_ != nullptr, problem);
   }
+  ~source() override { link_.reset(); }
 
   void connected(verbs_link& on) override {
     std::error_code refused;
     own_ = on.register_memory(memory_.bytes(), verbs_access::local, refused);
-    must(!own_.empty(), refused.message());
+    must_or_end(!own_.empty(), refused.message());
   }
   void received(verbs_link& on, std::span<const std::byte> message) override {
     if (message.size() == sizeof(remote_memory)) {
@@ -199,7 +210,7 @@ private:
     std::vector<std::byte> message(sizeof place + settings_.bytes / block * sizeof(uint32_t));
     std::memcpy(message.data(), &place, sizeof place);
     std::memcpy(message.data() + sizeof place, sums_.data() + next_ / block, message.size() - sizeof place);
-    must(link_->send(message), "no room for a message");
+    must_or_end(link_->send(message), "no room for a message");
     next_ = (next_ + settings_.bytes) % source_bytes;
     ++under_way_;
     ++begun_;
@@ -226,6 +237,7 @@ FILE* start(const std::vector<std::string>& args, pid_t& child) {
     ::dup2(ends[1], 1);
     ::close(ends[0]);
     std::vector<char*> argv;
+    argv.reserve(args.size() + 1);
     for (const auto& x : args)
       argv.push_back(const_cast<char*>(x.c_str()));
     argv.push_back(nullptr);

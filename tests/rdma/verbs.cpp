@@ -9,9 +9,13 @@
 #include <functional>
 #include <optional>
 #include <random>
+#include <thread>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <infiniband/verbs.h>
 #include <poll.h>
+#include <rdma/rdma_cma.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -174,10 +178,7 @@ BOOST_FIXTURE_TEST_CASE(messages_come_in_order_both_ways, two_ends) {
     sent.push_back(std::string(size, static_cast<char>('a' + i % 26)));
     for (auto* x : {&a, &b}) {
       // Its end takes no more until some have arrived.
-      while (!x->link->send(bytes_of(sent.back()))) {
-        server->step();
-        client->step();
-      }
+      wait([&] { return x->link->send(bytes_of(sent.back())); });
     }
   }
   wait([&] { return a.came.size() == sent.size() && b.came.size() == sent.size(); });
@@ -373,7 +374,7 @@ BOOST_FIXTURE_TEST_CASE(a_write_that_does_not_fit_is_not_begun, guarded_ends) {
     x.to = landing.remote();
     x.to_offset = offset;
     a.link->write(x);
-    BOOST_TEST(x.done);
+    BOOST_TEST(x.done); // already
     return x.status;
   };
   BOOST_TEST((begin(from.bytes(), 0) == std::errc::invalid_argument));
@@ -381,6 +382,7 @@ BOOST_FIXTURE_TEST_CASE(a_write_that_does_not_fit_is_not_begun, guarded_ends) {
   BOOST_TEST((begin(from.bytes().first(1), ~0ull) == std::errc::invalid_argument));
   // Nor one of memory that was not registered.
   BOOST_TEST((begin(target.bytes().first(16), 0) == std::errc::invalid_argument));
+  wait_for(100ms, [] { return false; });
   BOOST_TEST(a.link->connected());
   BOOST_TEST(untouched(target));
 }
@@ -455,8 +457,149 @@ BOOST_FIXTURE_TEST_CASE(an_end_completes_what_was_begun, two_ends) {
     BOOST_TEST(x.done);
     BOOST_TEST((!x.status || x.status == std::errc::operation_canceled));
   }
-  // What was under way may not come any more: the memory is free for others.
-  std::memset(from.data(), 0, from.size());
+  // Nothing of it is on its way any more: the memory is free for others.
+  std::memset(from.data(), 0x22, from.size());
+  const auto landed = crc32c(to.bytes());
+  wait_for(200ms, [] { return false; });
+  BOOST_TEST(crc32c(to.bytes()) == landed);
+  BOOST_TEST(std::count(to.bytes().begin(), to.bytes().end(), std::byte{0x22}) <
+             static_cast<ptrdiff_t>(to.size() / 100));
+}
+
+BOOST_FIXTURE_TEST_CASE(what_was_said_before_hanging_up_is_heard, two_ends) {
+  connect();
+  for (int i = 0; i < 10; ++i)
+    BOOST_TEST(a.link->send(bytes_of(std::to_string(i))));
+  a.link->flush();
+  // Its device has all of it acknowledged before it hangs up; the other end does not look until then.
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (a.link->counters().signals == 0 || std::chrono::steady_clock::now() < until - patience + 200ms)
+    client->step();
+  a.link->end("said all");
+  std::this_thread::sleep_for(200ms);
+  wait([&] { return b.over.has_value(); });
+  BOOST_TEST(b.came.size() == 10);
+}
+
+BOOST_FIXTURE_TEST_CASE(more_messages_than_one_look_takes_all_come, two_ends) {
+  options.messages_max = 3000;
+  options.message_bytes_max = 64;
+  connect();
+  for (uint32_t i = 0; i < options.messages_max; ++i)
+    BOOST_TEST(a.link->send(bytes_of(std::to_string(i))));
+  a.link->flush();
+  const auto began = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() < began + 1s)
+    client->step();
+  wait([&] { return b.came.size() == options.messages_max; });
+  BOOST_TEST(b.came.back() == std::to_string(options.messages_max - 1));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_key_ends_when_another_region_takes_its_place, guarded_ends) {
+  auto landing = must(*b.link, target.bytes(), verbs_access::peer_writes);
+  const auto told = landing.remote();
+  buffer next{4096};
+  auto fresh = must(*b.link, next.bytes(), verbs_access::peer_writes);
+  landing = std::move(fresh);
+  check_refused(refused_write(*this, a, told));
+}
+
+namespace {
+
+/// A peer that does by verbs what verbs_link never does.
+struct odd_end {
+  rdma_event_channel* channel = ::rdma_create_event_channel();
+  rdma_cm_id* id = nullptr;
+  ibv_pd* domain = nullptr;
+  ibv_cq* queue = nullptr;
+  ibv_mr* registered = nullptr;
+  buffer memory{64u << 10};
+  bool up = false, over = false;
+
+  explicit odd_end(const sockaddr_in& to) {
+    BOOST_REQUIRE(channel && ::rdma_create_id(channel, &id, nullptr, RDMA_PS_TCP) == 0);
+    ::fcntl(channel->fd, F_SETFL, O_NONBLOCK);
+    BOOST_REQUIRE(::rdma_resolve_addr(id, nullptr, const_cast<sockaddr*>(any(to)), 2000) == 0);
+  }
+  ~odd_end() {
+    if (id->qp)
+      ::rdma_destroy_qp(id);
+    if (registered)
+      ::ibv_dereg_mr(registered);
+    if (queue)
+      ::ibv_destroy_cq(queue);
+    if (domain)
+      ::ibv_dealloc_pd(domain);
+    ::rdma_destroy_id(id);
+    ::rdma_destroy_event_channel(channel);
+  }
+  void step(uint8_t rnr_retries) {
+    rdma_cm_event* event = nullptr;
+    if (::rdma_get_cm_event(channel, &event) != 0)
+      return;
+    const auto what = event->event;
+    ::rdma_ack_cm_event(event);
+    if (what == RDMA_CM_EVENT_ADDR_RESOLVED) {
+      BOOST_REQUIRE(::rdma_resolve_route(id, 2000) == 0);
+    } else if (what == RDMA_CM_EVENT_ROUTE_RESOLVED) {
+      domain = ::ibv_alloc_pd(id->verbs);
+      queue = ::ibv_create_cq(id->verbs, 16, nullptr, nullptr, 0);
+      ibv_qp_init_attr how{};
+      how.send_cq = how.recv_cq = queue;
+      how.qp_type = IBV_QPT_RC;
+      how.cap.max_send_wr = how.cap.max_recv_wr = 8;
+      how.cap.max_send_sge = how.cap.max_recv_sge = 1;
+      BOOST_REQUIRE(::rdma_create_qp(id, domain, &how) == 0);
+      constexpr int local = IBV_ACCESS_LOCAL_WRITE;
+      registered = ::ibv_reg_mr(domain, memory.data(), memory.size(), local);
+      rdma_conn_param with{};
+      with.rnr_retry_count = rnr_retries;
+      with.retry_count = 7;
+      BOOST_REQUIRE(::rdma_connect(id, &with) == 0);
+    } else if (what == RDMA_CM_EVENT_ESTABLISHED) {
+      up = true;
+    } else {
+      over = true;
+    }
+  }
+  void post(ibv_wr_opcode op, uint32_t bytes, const remote_memory& to = {}) {
+    ibv_sge where{reinterpret_cast<uint64_t>(memory.data()), bytes, registered->lkey};
+    ibv_send_wr work{}, *bad = nullptr;
+    work.opcode = op;
+    work.sg_list = &where;
+    work.num_sge = bytes > 0 ? 1 : 0;
+    work.send_flags = IBV_SEND_SIGNALED;
+    work.wr.rdma.remote_addr = to.address;
+    work.wr.rdma.rkey = to.key;
+    BOOST_REQUIRE(::ibv_post_send(id->qp, &work, &bad) == 0);
+  }
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_CASE(what_is_no_message_ends_the_link_unheard, two_ends) {
+  buffer target{64u << 10};
+  for (auto op : {IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND}) {
+    odd_end odd{here(number)};
+    wait([&] { return odd.step(5), odd.up && b.up; });
+    auto landing = must(*b.link, target.bytes(), verbs_access::peer_writes);
+    // More than a slot has room for, and nothing at all.
+    odd.post(op, op == IBV_WR_SEND ? 0 : 32u << 10, landing.remote());
+    wait([&] { return b.over.has_value(); });
+    BOOST_TEST(*b.over == "what came is no message");
+    BOOST_TEST(b.came.empty());
+    landing = {};
+    b.link.reset();
+    b.up = false;
+    b.over.reset();
+  }
+}
+
+BOOST_FIXTURE_TEST_CASE(a_peer_that_would_have_this_end_wait_for_ever_is_refused, two_ends) {
+  odd_end odd{here(number)};
+  wait([&] { return odd.step(7), odd.over; });
+  BOOST_TEST(!odd.up);
+  BOOST_TEST(!b.link);
 }
 
 BOOST_FIXTURE_TEST_CASE(an_end_from_within_a_message_comes_after_it, two_ends) {

@@ -19,10 +19,12 @@ class RdmaMachine:
     def missing():
         """What it needs and is not here; "" when all is there."""
         for program, package in [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio"),
-                                 ("zstd", "zstd"), ("xz", "xz-utils")]:
-            if not shutil.which(program):
+                                 ("zstd", "zstd"), ("xz", "xz-utils"), ("rdma", "iproute2"), ("modprobe", "kmod")]:
+            if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
                 return f"no {program}: install the Debian package {package}"
-        if not (CACHE / "rdma-vm").exists():
+        if not os.path.isdir("/etc/libibverbs.d"):
+            return "no drivers of RDMA devices: install the Debian package ibverbs-providers"
+        if not any((CACHE / "rdma-vm").glob("*/version")):
             return f"no kernel: XDG_CACHE_HOME={CACHE} {SCRIPT} --prepare"
         return ""
 

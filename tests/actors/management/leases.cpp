@@ -241,6 +241,27 @@ BOOST_AUTO_TEST_CASE(storage_that_refuses_leaves_no_lease_behind) {
   BOOST_TEST(one(acquire(ben, 0, lease_mode::write)).home.exists());
 }
 
+BOOST_AUTO_TEST_CASE(each_question_that_storage_leaves_unanswered_has_a_time_of_its_own) {
+  for (uint64_t shard : {0, 1})
+    acquire(ann, shard, lease_mode::write);
+  BOOST_REQUIRE(ask<caf::unit_t>(manager, atom::release_v, ann, shard_id{v.id, {}}, uint64_t{0}));
+  tier().fence_refusals = {errc::timed_out, errc::timed_out};
+  const auto patience = context->options.request_timeout;
+  auto first = begin_acquire(ann, 0, lease_mode::write);
+  advance(patience / 2);
+  auto second = begin_acquire(ann, 1, lease_mode::write);
+  advance(patience / 2 + 100ms);
+  BOOST_TEST((first.done() && first.code() == errc::timed_out));
+  BOOST_TEST(!second.done());
+  advance(patience / 2);
+  BOOST_TEST((second.done() && second.code() == errc::timed_out));
+  // And when there was nothing to wait for meanwhile.
+  tier().fence_refusals = {errc::timed_out};
+  auto third = begin_acquire(ann, 0, lease_mode::write);
+  advance(patience + 100ms);
+  BOOST_TEST((third.done() && third.code() == errc::timed_out));
+}
+
 BOOST_AUTO_TEST_CASE(impossible_requests_are_refused) {
   BOOST_TEST((code_of(acquire(ann, 1'000'000, lease_mode::read).error()) == errc::invalid_argument));
   auto x = request(holder_id{0}, 0, lease_mode::read);
